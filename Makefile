@@ -1,0 +1,138 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Each target sets up what it needs; everything that gets made lands in .build/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CORES := 2.19 2.20 2.21
+COLLECTIONS := $(CURDIR)/.build/collections
+LINK := $(COLLECTIONS)/ansible_collections/gpufleet/vllm
+RESULTS := .build/results
+
+# More options for pytest, e.g. make integration-2.21 PYTEST="-k restart -x"
+PYTEST :=
+
+export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
+export ANSIBLE_HOME := $(CURDIR)/.build/ansible
+
+STAGES := lint unit $(CORES:%=sanity-%) $(CORES:%=integration-%) molecule e2e
+
+.PHONY: help
+help: ## this list
+	@echo "make TARGET"
+	@awk -F ':.*## ' '/^[a-z0-9%.-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: link ## from nothing to a served model on this machine, no GPU needed
+	@tools/venvs.sh demo
+	@tools/demo.sh up
+
+.PHONY: demo-clean
+demo-clean: ## remove what `make demo` made, and nothing else
+	@tools/demo.sh clean
+
+.PHONY: test
+test: ## every test, with a table at the end (logs in .build/logs)
+	@tools/test.sh $(STAGES)
+
+.PHONY: test-fast
+test-fast: link ## ruff, yamllint and the unit tests: what to run while working
+	@tools/venvs.sh lint core-2.19
+	@$(MAKE) lint-python lint-yaml
+	.build/venv-core-2.19/bin/python -m pytest -q tests/unit $(PYTEST)
+
+LINT := .build/venv-lint/bin
+LINTERS := lint-python lint-yaml lint-ansible lint-docs lint-changelog
+
+.PHONY: lint
+lint: link ## ruff, yamllint, ansible-lint, documentation and changelog; goes on after a failure
+	@tools/venvs.sh lint
+	@$(MAKE) --keep-going $(LINTERS)
+
+.PHONY: $(LINTERS)
+lint-python:
+	$(LINT)/ruff check
+lint-yaml:
+	$(LINT)/yamllint --strict .
+lint-ansible:
+	PATH="$(CURDIR)/$(LINT):$$PATH" ansible-lint -c .config/ansible-lint.yml
+lint-docs:
+	cd $(LINK) && PATH="$(CURDIR)/$(LINT):$$PATH" antsibull-docs lint-collection-docs --plugin-docs --validate-collection-refs self .
+lint-changelog:
+	PATH="$(CURDIR)/$(LINT):$$PATH" antsibull-changelog lint
+
+.PHONY: sanity
+sanity: $(CORES:%=sanity-%) ## ansible-test sanity on the three ansible-cores
+
+.PHONY: $(CORES:%=sanity-%)
+$(CORES:%=sanity-%): sanity-%:
+	@tools/sanity.sh $*
+
+UNITS := unit-2.19 unit-2.21 unit-target
+
+.PHONY: unit
+unit: ## unit tests on the oldest and the newest ansible-core, and on Python 3.9 for what runs on targets
+	@$(MAKE) --keep-going $(UNITS)
+
+.PHONY: $(UNITS)
+unit-2.19 unit-2.21: unit-%: link
+	@tools/venvs.sh core-$*
+	.build/venv-core-$*/bin/python -m pytest tests/unit --junitxml=$(RESULTS)/unit-$*.xml $(PYTEST)
+
+# A module finds ansible.module_utils on a target, and nothing else of ansible-core.
+unit-target: link
+	@tools/venvs.sh core-2.21 target-3.9
+	@rm -rf .build/target-lib && mkdir -p .build/target-lib
+	@ln -s "$$(.build/venv-core-2.21/bin/python -c 'import ansible; print(*ansible.__path__)')" .build/target-lib/ansible
+	PYTHONPATH=.build/target-lib .build/venv-target-3.9/bin/python -m pytest tests/unit/plugins/module_utils \
+		--junitxml=$(RESULTS)/unit-target.xml $(PYTEST)
+
+.PHONY: integration
+integration: $(CORES:%=integration-%) ## against the real Docker Engine with the stand-in engine, on the three ansible-cores
+
+.PHONY: $(CORES:%=integration-%)
+$(CORES:%=integration-%): integration-%: link
+	@tools/venvs.sh core-$*
+	@tools/docker_engine.sh ensure
+	GPUFLEET_CORE=$* .build/venv-core-$*/bin/python -m pytest tests/integration --junitxml=$(RESULTS)/integration-$*.xml $(PYTEST)
+
+.PHONY: molecule
+molecule: link ## every molecule scenario
+	@tools/venvs.sh molecule
+	@tools/docker_engine.sh ensure
+	PATH="$(CURDIR)/.build/venv-molecule/bin:$$PATH" molecule test --all
+
+.PHONY: e2e
+e2e: link ## one deployment of real vLLM (CPU build) with the tiny model
+	@tools/venvs.sh core-2.21
+	@tools/docker_engine.sh ensure
+	GPUFLEET_CORE=2.21 .build/venv-core-2.21/bin/python -m pytest tests/e2e --junitxml=$(RESULTS)/e2e.xml $(PYTEST)
+
+.PHONY: bench
+bench: link ## measurements beside what one would use instead
+	@tools/venvs.sh demo
+	@tools/docker_engine.sh ensure
+	benchmarks/run.sh
+
+.PHONY: changelog
+changelog: ## put the fragments of changelogs/fragments into CHANGELOG.md
+	@tools/venvs.sh lint
+	PATH="$(CURDIR)/$(LINT):$$PATH" antsibull-changelog release --update-existing --reload-plugins
+
+.PHONY: sanity-ignores
+sanity-ignores: ## write tests/sanity/ignore-*.txt anew, after an import in plugins/plugin_utils has changed
+	@python3 tools/sanity_ignores.py
+
+.PHONY: link
+link: ## the tree .build/collections, in which the collection stands as ansible looks for it
+	@mkdir -p $(dir $(LINK))
+	@ln -sfn $(CURDIR) $(LINK)
+
+.PHONY: clean
+clean: ## remove what was made in .build, but for the engine images' cache
+	rm -rf .build/venv-* .build/stage .build/sanity-home .build/pythons .build/uv-python .build/target-lib \
+		.build/collections .build/ansible .build/results .build/logs .ansible .ruff_cache .pytest_cache
