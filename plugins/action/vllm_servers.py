@@ -1,0 +1,93 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Show the stages of the starts while the module runs on the host, and the cause when one fails."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import typing as t
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.explain import explain_failures
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.progress import progress_line
+
+# Seconds. The module itself ends a start by evidence; this bound only keeps a lost job from being followed for ever.
+FOLLOWED_SECONDS = 24 * 3600
+# Seconds between two looks at the progress, and the number of looks between two at the job itself.
+LOOK_SECONDS = 0.5
+JOB_LOOKS = 10
+# What async_status adds to the module's own result.
+JOB_KEYS = {
+    *("ansible_job_id", "results_file", "started", "finished"),
+    *("stdout", "stderr", "stdout_lines", "stderr_lines"),
+}
+
+
+class ActionModule(ActionBase):
+    """First asks the module what it would do. What takes time runs as a job on the host, so that it can be followed."""
+
+    _requires_connection = True
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        result = super().run(tmp, task_vars)
+        foreseen = self._module(task_vars, dict(self._task.args), check_mode=True)
+        if foreseen.get("failed") or self._task.check_mode or not (foreseen.get("changed") or foreseen.get("pending")):
+            result.update(foreseen)
+            return result
+        result.update(self._follow(task_vars))
+        if result.get("failures"):
+            result["msg"], result["diagnosis"] = explain_failures(result["msg"], result["failures"])
+        return result
+
+    def _module(
+        self, task_vars: t.Any, args: dict[str, t.Any], check_mode: bool = False, job: bool = False
+    ) -> dict[str, t.Any]:
+        wanted = self._task.check_mode
+        self._task.check_mode, self._task.async_val = check_mode, FOLLOWED_SECONDS if job else 0
+        try:
+            return self._execute_module("gpufleet.vllm.vllm_servers", args, task_vars=task_vars, wrap_async=job)
+        finally:
+            self._task.check_mode, self._task.async_val = wanted, 0
+
+    def _follow(self, task_vars: t.Any) -> dict[str, t.Any]:
+        """Run the module as a job and show its progress; its result."""
+        progress = f"/tmp/.gpufleet-vllm-{secrets.token_hex(8)}"
+        job = self._module(task_vars, dict(self._task.args, progress_file=progress), job=True)
+        if not job.get("ansible_job_id"):
+            return job
+        read, looks, news, result = 0, 0, False, None
+        while result is None:
+            time.sleep(LOOK_SECONDS)
+            looks += 1
+            # News may be the last of the job; otherwise asking for its state, which costs a module call, can wait.
+            if news or looks % JOB_LOOKS == 0:
+                state = self._job(task_vars, job["ansible_job_id"], "status")
+                result = state if state.get("finished") or state.get("failed") else None
+            # After the job's end this shows what it said last.
+            text = self._low_level_execute_command(f"tail -c +{read + 1} {progress} 2>/dev/null || true")["stdout"]
+            whole = text[: text.rfind("\n") + 1]
+            news, read = bool(whole), read + len(whole.encode())
+            for line in whole.splitlines():
+                self._display.display(progress_line(task_vars["inventory_hostname"], json.loads(line)))
+        self._job(task_vars, job["ansible_job_id"], "cleanup")
+        self._low_level_execute_command(f"rm -f {progress}")
+        return {key: value for key, value in result.items() if key not in JOB_KEYS}
+
+    def _job(self, task_vars: t.Any, job_id: str, mode: str) -> dict[str, t.Any]:
+        task = self._task.copy()
+        task.args = {"jid": job_id, "mode": mode}
+        action = self._shared_loader_obj.action_loader.get(
+            "ansible.legacy.async_status",
+            task=task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
+        )
+        return action.run(task_vars=task_vars)

@@ -1,0 +1,225 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection gpufleet.vllm.
+"""Transport to the Docker Engine: plain calls with plain data, errors of the SDK translated once. No decisions here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+import typing as t
+from http.client import HTTPException
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import NANO
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.refusals import explained
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import LABEL_FLEET, ContainerSpec
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineRefused, EngineUnreachable
+
+DOCKER_IMPORT_ERROR: str | None = None
+try:
+    import docker
+    import docker.errors
+    import docker.types
+    import docker.utils
+    import requests
+    from urllib3.exceptions import HTTPError
+except ImportError:
+    DOCKER_IMPORT_ERROR = traceback.format_exc()
+
+# Seconds for one answer of the Engine. Removing a container whose memory is large can take tens of seconds.
+ANSWER_SECONDS = 120
+# Bytes of output without a line end that are taken for a line.
+LINE_BYTES = 65536
+
+
+class Engine:
+    """The Docker Engine of this host, found as the docker command finds it: DOCKER_HOST, else the local socket."""
+
+    def __init__(self) -> None:
+        """Raises EngineUnreachable when no Engine answers."""
+        try:
+            self._api = docker.APIClient(version="auto", timeout=ANSWER_SECONDS, **docker.utils.kwargs_from_env())
+        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+            place = os.environ.get("DOCKER_HOST") or "its local socket"
+            raise EngineUnreachable(
+                f"The Docker Engine does not answer at {place} on this host: {error}. Start it (systemctl start "
+                "docker), or set DOCKER_HOST when it listens elsewhere, and see that the user of the task may use its "
+                "socket."
+            ) from error
+
+    def version(self) -> str:
+        """Version of the Engine."""
+        with _translated("read the version of the Docker Engine"):
+            return str(self._api.version()["Version"])
+
+    def inspect_image(self, name: str) -> dict[str, t.Any] | None:
+        """The Engine's whole answer about an image, or None when the host does not have it."""
+        with _translated(f"inspect the image {name}"):
+            try:
+                return dict(self._api.inspect_image(name))
+            except docker.errors.ImageNotFound:
+                return None
+
+    def fleet_containers(self, fleet: str) -> list[dict[str, t.Any]]:
+        """Inspections of all containers of a fleet, running or not; one that vanishes meanwhile is left out."""
+        with _translated(f"list the containers of the fleet {fleet}"):
+            listed = self._api.containers(all=True, filters={"label": f"{LABEL_FLEET}={fleet}"})
+        found = [self.inspect(container["Id"]) for container in listed]
+        return [inspect for inspect in found if inspect is not None]
+
+    def inspect(self, container: str) -> dict[str, t.Any] | None:
+        """The Engine's whole answer about a container (name or ID), or None when there is none."""
+        with _translated(f"inspect the container {container}"):
+            try:
+                return dict(self._api.inspect_container(container))
+            except docker.errors.NotFound:
+                return None
+
+    def create(self, spec: ContainerSpec) -> str:
+        """Create the container, not started and with restart policy "no"; its ID.
+
+        A failed create leaves nothing behind.
+        """
+        key = f"{spec.container_port}/tcp"
+        host_config = self._api.create_host_config(
+            port_bindings={key: [spec.listen]},
+            mounts=[docker.types.Mount(m.target, m.source, type="bind", read_only=m.read_only) for m in spec.mounts],
+            tmpfs=dict(spec.tmpfs),
+            device_requests=_device_requests(spec),
+            shm_size=spec.shm_bytes,
+            mem_limit=spec.memory_bytes or None,
+            nano_cpus=round(spec.cpus * NANO) or None,
+            read_only=spec.read_only_root,
+            cap_drop=list(spec.cap_drop),
+            cap_add=list(spec.cap_add),
+            security_opt=list(spec.security_opt),
+            ipc_mode=spec.ipc_mode,
+            network_mode=spec.network,
+            init=spec.init,
+            restart_policy={"Name": "no"},
+        )
+        config = self._api.create_container_config(
+            image=spec.image,
+            # An entrypoint of the image would be put before the command, so the whole argv is given as entrypoint and
+            # command.
+            entrypoint=list(spec.argv[:1]),
+            command=list(spec.argv[1:]),
+            environment=dict(spec.env),
+            labels=dict(spec.labels),
+            user=spec.user or None,
+            ports=[(spec.container_port, "tcp")],
+            healthcheck=_healthcheck(spec),
+            host_config=host_config,
+        )
+        config["StopTimeout"] = spec.stop_seconds
+        with _translated(f"create the container {spec.name}"):
+            return str(self._api.create_container_from_config(config, spec.name)["Id"])
+
+    def start(self, container: str) -> None:
+        """Start a container."""
+        with _translated(f"start the container {container}"):
+            self._api.start(container)
+
+    def stop(self, container: str, seconds: int) -> None:
+        """Ask it to end with SIGTERM, and end it after so many seconds."""
+        with _translated(f"stop the container {container}"):
+            self._api.stop(container, timeout=seconds)
+
+    def rename(self, container: str, name: str) -> None:
+        """Give a container another name."""
+        with _translated(f"rename the container {container} to {name}"):
+            self._api.rename(container, name)
+
+    def remove(self, container: str) -> None:
+        """Remove a container and its anonymous volumes; one that is gone already is no error."""
+        with _translated(f"remove the container {container}"):
+            try:
+                self._api.remove_container(container, v=True, force=True)
+            except docker.errors.NotFound:
+                return
+
+    def set_restart_policy(self, container: str, policy: str) -> None:
+        """Change the restart policy in place."""
+        with _translated(f"set the restart policy of the container {container}"):
+            self._api.update_container(container, restart_policy={"Name": policy})
+
+    def log_lines(self, container: str) -> t.Iterator[str]:
+        """The container's output from its beginning, line by line as it is written; ends with the container."""
+        with _translated(f"read the log of the container {container}"):
+            rest = b""
+            for chunk in self._api.logs(container, stream=True, follow=True):
+                *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
+                if len(rest) > LINE_BYTES:
+                    lines, rest = [*lines, rest], b""
+                for line in lines:
+                    yield line.decode("utf-8", "replace")
+            if rest:
+                yield rest.decode("utf-8", "replace")
+
+    def log_tail(self, container: str, lines: int) -> list[str]:
+        """The last lines of the container's output."""
+        with _translated(f"read the log of the container {container}"):
+            text = self._api.logs(container, tail=lines)
+        return [line for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+
+    def run_once(self, image: str, argv: t.Sequence[str]) -> tuple[int, str]:
+        """Run a program in a fresh container without network, and remove it; exit status and output (both streams)."""
+        with _translated(f"run {argv[0]} in the image {image}"):
+            container = self._api.create_container(
+                image,
+                entrypoint=list(argv[:1]),
+                command=list(argv[1:]),
+                host_config=self._api.create_host_config(
+                    network_mode="none", cap_drop=["ALL"], security_opt=["no-new-privileges"], read_only=True
+                ),
+            )["Id"]
+            try:
+                self._api.start(container)
+                status = int(self._api.wait(container)["StatusCode"])
+                return status, self._api.logs(container).decode("utf-8", "replace")
+            finally:
+                self._api.remove_container(container, v=True, force=True)
+
+
+def _device_requests(spec: ContainerSpec) -> list[t.Any] | None:
+    """Docker's form of the GPUs. Driver and count are given in full, for the Engine keeps them as they were sent."""
+    if spec.gpus is None:
+        return None
+    return [
+        docker.types.DeviceRequest(
+            driver=spec.gpus.runtime, count=0, device_ids=list(spec.gpus.ids), capabilities=[["gpu"]], options={}
+        )
+    ]
+
+
+def _healthcheck(spec: ContainerSpec) -> t.Any | None:
+    if spec.health is None:
+        return None
+    return docker.types.Healthcheck(
+        test=list(spec.health.test),
+        interval=spec.health.interval * NANO,
+        timeout=spec.health.timeout * NANO,
+        retries=spec.health.retries,
+        start_period=spec.health.start_period * NANO,
+    )
+
+
+@contextlib.contextmanager
+def _translated(attempt: str) -> t.Iterator[None]:
+    """Turn the SDK's errors into ours, saying what was attempted."""
+    try:
+        yield
+    except docker.errors.APIError as error:
+        reason = str(error.explanation or error)
+        raise EngineRefused(f"Failed to {attempt}: {explained(reason)}", reason=reason) from error
+    # OSError and HTTPException: a stream that breaks is read below the SDK and requests, which translate nothing there.
+    except (
+        docker.errors.DockerException,
+        requests.exceptions.RequestException,
+        HTTPException,
+        HTTPError,
+        OSError,
+    ) as error:
+        raise EngineUnreachable(f"Failed to {attempt}: the Docker Engine does not answer: {error}") from error

@@ -1,0 +1,184 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection gpufleet.vllm.
+"""What we keep on a host beside the containers: lock, secrets, caches, and the logs of failed starts.
+
+<state_dir>/lock                      held by the run that changes this host
+<state_dir>/salt                      key of the secrets' marks, 0600
+<state_dir>/secrets/<server>/<mark>/  one file a secret, 0600, mounted into the container
+<state_dir>/cache/...                 compile caches that containers mount
+<state_dir>/failed/<server>.log       the whole log of the last start that failed, 0600
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import typing as t
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import MARK_IN_PATH, ContainerSpec
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import Refused
+
+_SALT_BYTES = 32
+
+
+class Store:
+    """The state folder of one fleet on this host. What the file system refuses is raised as Refused."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = os.path.abspath(folder)
+        self._secrets = os.path.join(self.folder, "secrets")
+
+    @contextlib.contextmanager
+    def locked(self) -> t.Iterator[None]:
+        """Hold the host's lock; raises Refused at once when another run holds it.
+
+        The kernel frees it when a run is killed.
+        """
+        path = os.path.join(self.folder, "lock")
+        with _told("write", path):
+            os.makedirs(self.folder, mode=0o755, exist_ok=True)
+            handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - closed below, after what the caller does
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                handle.seek(0)
+                holder = handle.read().strip() or "unknown"
+                raise Refused(
+                    f"Another run (process {holder}) is changing the servers of this host and holds {path}. Nothing "
+                    "was changed; run again when it has ended."
+                ) from error
+            with _told("write", path):
+                handle.truncate(0)
+                handle.write(str(os.getpid()))
+                handle.flush()
+            yield
+
+    def salt(self, create: bool) -> bytes:
+        """The key of the secrets' marks.
+
+        Where none exists and none may be created, a fresh one that fits no recorded mark.
+        """
+        path = os.path.join(self.folder, "salt")
+        with _told("read", path):
+            if os.path.exists(path):
+                with open(path, "rb") as handle:
+                    return handle.read()
+        salt = os.urandom(_SALT_BYTES)
+        if create:
+            with _told("write", path):
+                _write_private(path, salt, None)
+        return salt
+
+    def secrets_folder(self, server: str, mark: str) -> str:
+        """Where the secret files of this server and these values lie.
+
+        Other values lie elsewhere, so a former server keeps its own.
+        """
+        return os.path.join(self._secrets, server, mark[:MARK_IN_PATH])
+
+    def has_secrets(self, server: str, mark: str) -> bool:
+        """Whether the secret files of this mark are there."""
+        folder = self.secrets_folder(server, mark)
+        return os.path.isdir(folder) and bool(os.listdir(folder))
+
+    def servers_with_secrets(self) -> list[str]:
+        """The servers that have secret files."""
+        return sorted(os.listdir(self._secrets)) if os.path.isdir(self._secrets) else []
+
+    def write_secrets(self, spec: ContainerSpec, values: t.Mapping[str, str]) -> None:
+        """Write one file a secret, readable by the container's user alone."""
+        if spec.secrets_mark is None:
+            return
+        folder = self.secrets_folder(spec.server, spec.secrets_mark)
+        with _told("write", folder):
+            os.makedirs(self._secrets, mode=0o700, exist_ok=True)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            owner = numeric_user(spec.user)
+            if owner:
+                os.chown(folder, *owner)
+            for name, value in values.items():
+                _write_private(os.path.join(folder, name), value.encode(), owner)
+
+    def drop_secrets(self, server: str, keep_mark: str | None) -> None:
+        """Remove this server's secret files but those of the given mark."""
+        folder = os.path.join(self._secrets, server)
+        if not os.path.isdir(folder):
+            return
+        with _told("remove", folder):
+            if keep_mark is None:
+                shutil.rmtree(folder)
+                return
+            kept = os.path.basename(self.secrets_folder(server, keep_mark))
+            for name in os.listdir(folder):
+                if name != kept:
+                    shutil.rmtree(os.path.join(folder, name))
+
+    def make_own_mounts(self, spec: ContainerSpec) -> None:
+        """Create the mounted folders that lie inside the state folder and belong to the container's user."""
+        owner = numeric_user(spec.user)
+        for mount in spec.mounts:
+            if self.owns(mount.source) and not os.path.isdir(mount.source):
+                with _told("make", mount.source):
+                    os.makedirs(mount.source, mode=0o755)
+                    if owner:
+                        os.chown(mount.source, *owner)
+
+    def owns(self, path: str) -> bool:
+        """Whether the path lies inside the state folder."""
+        return os.path.abspath(path).startswith(self.folder + os.sep)
+
+    def keep_failed_log(self, server: str, lines: t.Iterable[str]) -> str | None:
+        """Keep the log of a failed start.
+
+        Its path, or None when it cannot be written: the failure itself is what counts.
+        """
+        path = os.path.join(self.folder, "failed", server + ".log")
+        try:
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            _write_private(path, "".join(line + "\n" for line in lines).encode(), None)
+        except OSError:
+            return None
+        return path
+
+
+def numeric_user(user: str) -> tuple[int, int] | None:
+    """(uid, gid) of "uid" or "uid:gid".
+
+    None for root as the image's default, and for names, which only the image can resolve.
+    """
+    parts = user.split(":")
+    if not all(part.isdigit() for part in parts):
+        return None
+    return int(parts[0]), int(parts[-1])
+
+
+@contextlib.contextmanager
+def _told(attempt: str, path: str) -> t.Iterator[None]:
+    """Turn what the file system refuses into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise Refused(
+            f"Cannot {attempt} {path}: {error.strerror or error}. Make room and see that the user of the task may "
+            "write there, or set state_dir to another folder."
+        ) from error
+
+
+def _write_private(path: str, content: bytes, owner: tuple[int, int] | None) -> None:
+    """Write a file of mode 0600 in one step, so that no reader sees a half of it."""
+    temporary = path + ".new"
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as handle:
+            handle.write(content)
+            if owner:
+                os.fchown(handle.fileno(), *owner)
+        os.replace(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,186 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection gpufleet.vllm.
+"""The start of one server as a transaction: it ends with the server ready, or with what was there before put back."""
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import PREVIOUS, RESTART_POLICY, Action
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import observed_state
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import http
+from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.follow import Expected, follow
+from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.stages import Event
+from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.watch import Failure, Watch
+
+# Log lines that a failure carries in its result, and that are kept in the state folder.
+REPORTED_LINES = 60
+KEPT_LINES = 100000
+
+Report = t.Callable[[str, Event], None]
+
+
+class Outcome(t.NamedTuple):
+    """How one started server came out. problem is None when it is ready (or was only created)."""
+
+    server: str
+    timeline: list[dict[str, t.Any]]
+    problem: dict[str, t.Any] | None = None
+
+
+class Start:
+    """One server's start; run() is called once, in a thread of its own."""
+
+    def __init__(
+        self,
+        action: Action,
+        server: t.Mapping[str, t.Any],
+        secrets: t.Mapping[str, str],
+        must_run: bool,
+        store: Store,
+        report: Report,
+    ) -> None:
+        """
+        server: the element of the option `servers` of vllm_servers; secrets: its secrets by name.
+        must_run: whether it is to be started and become ready; else its container is only made.
+        """
+        self._action = action
+        self._name = action.name
+        self._server = server
+        self._secrets = secrets
+        self._must_run = must_run
+        self._store = store
+        self._report = lambda event: report(action.name, event)
+        self._engine = Engine()
+        self._watch = self._new_watch()
+        self._created: str | None = None
+
+    def run(self) -> Outcome:
+        """Create or start it and see it ready; undo that when it fails."""
+        try:
+            self._make()
+            failure = self._see_it_ready() if self._must_run else None
+        except FleetError as error:
+            failure = Failure("refused", str(error).rstrip("."))
+        if failure:
+            return Outcome(self._name, self._watch.timeline, self._undo(failure))
+        if self._must_run and self._action.kind != "wait":
+            # Only a server that was once ready is brought back by the Engine; one that cannot start would be started
+            # for ever.
+            self._engine.set_restart_policy(self._name, RESTART_POLICY)
+        if self._action.former is not None:
+            self._engine.remove(self._name + PREVIOUS)
+        if self._action.after is not None:
+            self._store.drop_secrets(self._name, self._action.after.secrets_mark)
+        return Outcome(self._name, self._watch.timeline)
+
+    def _make(self) -> None:
+        """Everything before the start.
+
+        The present container is stopped last, when nothing but the start itself can fail.
+        """
+        kind, spec = self._action.kind, self._action.after
+        if kind in ("confirm", "wait") or spec is None:
+            return
+        self._store.make_own_mounts(spec)
+        self._store.write_secrets(spec, self._secrets)
+        if kind == "replace":
+            self._engine.rename(self._name, self._name + PREVIOUS)
+        if kind in ("create", "replace"):
+            self._created = self._engine.create(spec)
+            self._report(Event("created", f"container created from {spec.image}"))
+        if self._action.before is not None and kind in ("replace", "restart"):
+            self._report(Event("created", "stopping the present one"))
+            self._engine.stop(
+                self._name + PREVIOUS if kind == "replace" else self._name, self._action.before.stop_seconds
+            )
+
+    def _see_it_ready(self) -> Failure | None:
+        if self._action.kind in ("start", "restart"):
+            # A start that fails is to end, so that it is seen.
+            self._engine.set_restart_policy(self._name, "no")
+        if self._action.kind not in ("confirm", "wait"):
+            self._engine.start(self._name)
+        probe = self._server["probe"]
+        listen = self._server["listen"]
+        names = tuple(probe["served_names"])
+        return follow(
+            self._engine,
+            self._name,
+            http.Server(listen["address"], int(listen["port"]), self._secrets.get("api_key")),
+            Expected(probe["kind"], names, probe["max_model_len"]) if names else None,
+            self._watch,
+            self._report,
+        )
+
+    # ---- when it fails
+
+    def _undo(self, failure: Failure) -> dict[str, t.Any]:
+        """Keep what tells of the failure, then restore what was there before; the failure as data."""
+        inspect = self._engine.inspect(self._created or self._name)
+        state = observed_state(inspect) if inspect else None
+        problem: dict[str, t.Any] = {
+            "server": self._name,
+            "kind": failure.kind,
+            "reason": self._hidden(failure.reason),
+            "stage": self._watch.stage,
+            "exit_code": state.exit_code if state and not state.running and failure.kind == "exited" else None,
+            "oom_killed": bool(state and state.oom_killed),
+            "log": [self._hidden(line) for line in self._watch.tail][-REPORTED_LINES:],
+            "log_file": None,
+            "restored": None,
+        }
+        if self._watch.tail:
+            whole = self._engine.log_tail(self._created or self._name, KEPT_LINES) if inspect else self._watch.tail
+            problem["log_file"] = self._store.keep_failed_log(self._name, map(self._hidden, whole))
+        self._report(Event(self._watch.stage, "failed: " + problem["reason"]))
+        former = self._action.former
+        if former is not None:
+            problem["restored"] = self._restore()
+        elif self._created:
+            self._engine.remove(self._created)
+        if former is not None or self._action.kind == "create":
+            self._store.drop_secrets(self._name, former.secrets_mark if former is not None else None)
+        return problem
+
+    def _restore(self) -> str:
+        """Give the former container its name back, and start it when it served; how it is, in words."""
+        former = self._engine.inspect(self._name + PREVIOUS)
+        if former is not None:
+            if self._created or self._action.kind != "replace":
+                self._engine.remove(self._created or self._name)
+            self._engine.rename(former["Id"], self._name)
+        present = self._engine.inspect(self._name)
+        if present is None:
+            return "the former container is gone"
+        if observed_state(present).running:
+            return "the former container was not stopped"
+        if not self._action.served:
+            return "the former container is back, stopped as it was"
+        self._report(Event("created", "putting back the former container"))
+        watch = self._new_watch()
+        listen = self._action.former.listen if self._action.former is not None else ("", 0)
+        try:
+            self._engine.start(self._name)
+            failure = follow(self._engine, self._name, http.Server(*listen), None, watch, self._report)
+        except FleetError as error:
+            return f"the former container is back, and did not start: {error}"
+        if failure:
+            return f"the former container is back, and did not become ready: {failure.reason}"
+        return "the former container serves again"
+
+    def _new_watch(self) -> Watch:
+        return Watch(self._name, float(self._server["stall_seconds"]), time.monotonic())
+
+    def _hidden(self, text: str) -> str:
+        """The text without the values of this server's secrets."""
+        for value in self._secrets.values():
+            for part in value.splitlines():
+                text = text.replace(part, "********") if part.strip() else text
+        return text

@@ -1,0 +1,117 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection gpufleet.vllm.
+"""Questions to a running server over HTTP. Every answer is a value; a server that does not answer is an answer too.
+
+The standard library's plain client asks: it costs little, and no proxy of the environment sees what is asked of this
+host.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import typing as t
+
+# Seconds. /health answers from the API process at once; a first request may compile kernels, on a CPU also slowly.
+HEALTH_SECONDS = 3
+ANSWER_SECONDS = 10
+REQUEST_SECONDS = 300
+
+# What one real request of a kind of server is. The prompt is short, so that it fits any length a server may have.
+_REQUESTS: dict[str, tuple[str, dict[str, t.Any]]] = {
+    "generate": ("/v1/completions", {"prompt": "Hello", "max_tokens": 1}),
+    "embed": ("/v1/embeddings", {"input": "Hello"}),
+}
+
+
+class Answer(t.NamedTuple):
+    """status: HTTP status, or 0 when nothing answered; body: text; why: the reason when nothing answered."""
+
+    status: int
+    body: str
+    why: str = ""
+
+    def __str__(self) -> str:
+        hint = " Does it need an API key? It belongs in the model's secrets.api_key." if self.status == 401 else ""
+        return f"{self.status or 'nothing'}: {(self.why or self.body)[:300]}{hint}"
+
+
+class Server(t.NamedTuple):
+    """Where a server listens. An unspecified address is asked over loopback."""
+
+    address: str
+    port: int
+    api_key: str | None = None
+
+    @property
+    def host(self) -> str:
+        """The address at which it can be asked from its own host."""
+        return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address, self.address)
+
+    @property
+    def url(self) -> str:
+        """The beginning of its URLs."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+
+def get(server: Server, path: str, timeout: float = ANSWER_SECONDS) -> Answer:
+    """GET a path; timeout in seconds."""
+    return _ask("GET", server, path, None, timeout)
+
+
+def healthy(server: Server, timeout: float = HEALTH_SECONDS) -> bool:
+    """Whether /health answers 200 within so many seconds."""
+    return get(server, "/health", timeout).status == 200
+
+
+def model_problem(server: Server, served_names: t.Sequence[str], max_model_len: int | None) -> str | None:
+    """None when /v1/models lists what is wanted and no other base model, else what it lists instead."""
+    answer = get(server, "/v1/models")
+    if answer.status != 200:
+        return f"/v1/models answered {answer}"
+    try:
+        cards = {card["id"]: card for card in decoded(answer)["data"]}
+        # An adapter's card names the model that it is of as its parent.
+        found = {name: card.get("max_model_len") for name, card in cards.items() if not card.get("parent")}
+    except (KeyError, TypeError, AttributeError):
+        return f"/v1/models answered something that is no list of models: {answer.body[:200]}"
+    if set(served_names) != set(found):
+        return f"it serves {', '.join(sorted(found)) or 'no model'}, not {', '.join(served_names)}"
+    wrong = [name for name in served_names if max_model_len and found[name] not in (None, max_model_len)]
+    if wrong:
+        return f"it serves {wrong[0]} with max_model_len {found[wrong[0]]}, not {max_model_len}"
+    return None
+
+
+def decoded(answer: Answer) -> dict[str, t.Any]:
+    """The JSON object of an answer; empty when it holds none."""
+    try:
+        value = json.loads(answer.body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def request_problem(server: Server, kind: str, served_name: str) -> str | None:
+    """None when one real request of the server's kind is answered, else how it failed."""
+    path, body = _REQUESTS[kind]
+    answer = _ask("POST", server, path, dict(body, model=served_name), REQUEST_SECONDS)
+    return None if answer.status == 200 else f"a request to {path} was answered {answer}"
+
+
+def _ask(method: str, server: Server, path: str, body: dict[str, t.Any] | None, timeout: float) -> Answer:
+    headers = {"Authorization": "Bearer " + server.api_key} if server.api_key else {}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=timeout)
+    try:
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.read().decode("utf-8", "replace"))
+    # ValueError: a key with a line end, or a host that is no host
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return Answer(0, "", f"{type(error).__name__}: {error}")
+    finally:
+        connection.close()

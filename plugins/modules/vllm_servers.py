@@ -1,0 +1,409 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Converge the vLLM servers of one host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vllm_servers
+short_description: Bring the vLLM servers of a host to the wanted state
+version_added: 0.1.0
+author:
+  - The gpufleet.vllm contributors (@gpufleet)
+description:
+  - Creates, replaces, starts, stops and removes the containers of all vLLM servers of a host in one call.
+  - Takes the servers as M(gpufleet.vllm.fleet_plan) returns them.
+  - A server is replaced when what runs differs from what is wanted in arguments, environment, image, mounts, ports,
+    GPUs, limits or secrets. What runs is compared, not a label. GPUs of a container cannot be changed in place.
+  - A start is watched by its log, its container and its answers. It is ready when it serves the names and the length
+    that were asked for and has answered one real request. It fails when the container ends, or when nothing has moved
+    for O(servers[].stall_seconds). A slow start that moves never fails.
+  - A server that does not become ready is removed, and the container that it replaced is put back, and started again
+    when it had been running. A run that was killed leaves the former container beside the new one; the next run
+    mends that.
+  - The Docker Engine restarts a container by itself only after it was ready once.
+  - Servers on different GPUs start at the same time, servers that share a GPU one after the other.
+  - While the task runs, its action plugin shows the stages of the starts.
+extends_documentation_fragment:
+  - gpufleet.vllm.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: partial
+    details:
+      - O(state=restarted) restarts at every run.
+  action_group: {}
+requirements:
+  - Docker SDK for Python >= 5.0.3
+  - requests
+options:
+  servers:
+    description:
+      - The servers that this host should have.
+      - O(state=absent) and O(state=stopped) use their names only.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      name:
+        description: Name of the server and of its container.
+        type: str
+        required: true
+      model:
+        description: Name of the model specification that it belongs to.
+        type: str
+        default: ""
+      image:
+        description: Image of the engine. It must be on the host.
+        type: str
+        default: ""
+      image_id:
+        description: ID of the image that the plan was made for. Another image under the same name is refused.
+        type: str
+        default: ""
+      entrypoint:
+        description: Program and first arguments. The image's entrypoint by default.
+        type: list
+        elements: str
+        default: []
+      command:
+        description: Arguments after the entrypoint.
+        type: list
+        elements: str
+        default: []
+      env:
+        description: Environment variables beside those of the image. Never secrets.
+        type: dict
+        default: {}
+      mounts:
+        description: Folders and files of the host. Those inside O(state_dir) are created.
+        type: list
+        elements: dict
+        default: []
+        suboptions:
+          source:
+            description: Path on the host.
+            type: path
+            required: true
+          target:
+            description: Path in the container.
+            type: str
+            required: true
+          read_only:
+            description: Whether the container may only read it.
+            type: bool
+            default: true
+      tmpfs:
+        description: Paths in the container that live in memory, with their mount options.
+        type: dict
+        default: {}
+      listen:
+        description: Where the server listens on the host.
+        type: dict
+        suboptions:
+          address:
+            description: Address of the host.
+            type: str
+            default: 127.0.0.1
+          port:
+            description: TCP port on the host.
+            type: int
+            required: true
+      container_port:
+        description: TCP port on which the engine listens in its container.
+        type: int
+        default: 8000
+      gpus:
+        description: GPUs of the server; none for an engine that runs on the CPU.
+        type: dict
+        suboptions:
+          runtime:
+            description: How the container gets them.
+            type: str
+            choices: [nvidia, cdi]
+            default: nvidia
+          ids:
+            description: UUIDs of GPUs or MIG devices for V(nvidia), CDI device names for V(cdi).
+            type: list
+            elements: str
+            default: []
+      shm_bytes:
+        description: Size of /dev/shm in bytes.
+        type: int
+        default: 1073741824
+      memory_bytes:
+        description: Limit of host memory in bytes; V(0) for none.
+        type: int
+        default: 0
+      cpus:
+        description: Limit of CPU cores; V(0) for none.
+        type: float
+        default: 0
+      user:
+        description: User of the container as C(uid) or C(uid:gid); the image's user by default.
+        type: str
+        default: ""
+      read_only_root:
+        description: Whether the container's root file system is read-only.
+        type: bool
+        default: true
+      stop_seconds:
+        description: Seconds that the engine gets to end by itself.
+        type: int
+        default: 60
+      deadline_seconds:
+        description: Seconds that a start may take; the start period of the container's health check.
+        type: int
+        default: 1800
+      stall_seconds:
+        description: Seconds without any progress after which a start has failed.
+        type: int
+        default: 600
+      probe:
+        description: What a ready server answers.
+        type: dict
+        default: {}
+        suboptions:
+          kind:
+            description: The kind of the request that is sent to it.
+            type: str
+            choices: [generate, embed]
+            default: generate
+          served_names:
+            description: Names under which the model is served. Without any, C(/health) answering 200 counts as ready.
+            type: list
+            elements: str
+            default: []
+          max_model_len:
+            description: Length in tokens that it must serve; not looked at when unset.
+            type: int
+      secrets:
+        description: Where the server's secrets appear in its container.
+        type: dict
+        default: {}
+        suboptions:
+          target:
+            description: Folder in the container with one file a secret.
+            type: str
+            default: /run/secrets/vllm
+  secrets:
+    description:
+      - Secrets of the servers by the name of their model, for example C({"qwen3-8b" {"api_key" "..."}}).
+      - They are written to files of mode 0600 on the host that only the container's user can read, and appear nowhere
+        else. A server whose secrets change is replaced.
+    type: dict
+    default: {}
+  state:
+    description:
+      - V(started) has them running and ready.
+      - V(present) has their containers as wanted, and starts only what replaces a running one.
+      - V(restarted) restarts those that run and starts the others.
+      - V(stopped) stops them and keeps their containers.
+      - V(absent) removes them.
+    type: str
+    choices: [started, present, restarted, stopped, absent]
+    default: started
+  prune:
+    description: Remove the servers of the fleet that O(servers) does not name.
+    type: bool
+    default: false
+  fleet:
+    description: Name space of the servers on the host. Containers of other fleets and of others are never touched.
+    type: str
+    default: vllm
+  state_dir:
+    description: Folder on the host for the lock, secrets, caches and the logs of failed starts.
+    type: path
+    default: /var/lib/gpufleet-vllm
+  progress_file:
+    description:
+      - File on the host to which one JSON line is added for each stage of a start.
+      - The action plugin sets and reads it.
+    type: path
+seealso:
+  - module: gpufleet.vllm.fleet_plan
+  - module: gpufleet.vllm.vllm_info
+"""
+
+EXAMPLES = r"""
+- name: Bring this host's servers to the plan
+  gpufleet.vllm.vllm_servers:
+    servers: "{{ vllm_plan.hosts[inventory_hostname] }}"
+    secrets: "{{ vllm_models | gpufleet.vllm.model_secrets }}"
+    prune: true
+
+- name: Remove all servers of the fleet from this host
+  gpufleet.vllm.vllm_servers:
+    servers: []
+    state: absent
+    prune: true
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done in check mode.
+  returned: always, but for refusals
+  type: list
+  elements: dict
+  sample: [{"server": "vllm-qwen3-8b-0", "action": "replace", "because": ["argv"]}]
+pending:
+  description: Whether a server runs as wanted and is not ready yet.
+  returned: success
+  type: bool
+  sample: false
+servers:
+  description: The named servers as they are after the task; none with O(state=absent).
+  returned: always, but for refusals
+  type: list
+  elements: dict
+  sample:
+    - name: vllm-qwen3-8b-0
+      model: qwen3-8b
+      state: ready
+      url: http://127.0.0.1:8000
+      container_id: 5fd3d1ed58b1
+      started_at: "2026-11-22T16:00:00.000000000Z"
+      timeline: [{"stage": "loading", "seconds": 12.1, "text": "loading weights 2/4"}]
+failures:
+  description:
+    - Each server that did not become ready, with its stage, reason, exit code, last log lines, and what was put back.
+    - RV(failures[].kind) is V(exited), V(stalled), V(gone), V(wrong) when it answers otherwise than wanted, or
+      V(refused) by the Docker Engine or the file system.
+  returned: failure of a start
+  type: list
+  elements: dict
+  sample:
+    - server: vllm-qwen3-8b-0
+      kind: exited
+      stage: loading
+      reason: the engine ended with exit code 1
+      exit_code: 1
+      oom_killed: false
+      log_file: /var/lib/gpufleet-vllm/failed/vllm-qwen3-8b-0.log
+      restored: the former container serves again
+not_attempted:
+  description: Servers that were not started because an earlier one failed.
+  returned: failure of a start
+  type: list
+  elements: str
+  sample: []
+problems:
+  description: Everything that was refused, one sentence each.
+  returned: when the task was refused before anything was touched
+  type: list
+  elements: str
+  sample: []
+"""
+
+import json
+import threading
+import time
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.converge import Converger, Wish
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import DOCKER_IMPORT_ERROR
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.stages import Event
+
+MOUNT = dict(
+    source=dict(type="path", required=True),
+    target=dict(type="str", required=True),
+    read_only=dict(type="bool", default=True),
+)
+PROBE = dict(
+    kind=dict(type="str", choices=["generate", "embed"], default="generate"),
+    served_names=dict(type="list", elements="str", default=[]),
+    max_model_len=dict(type="int"),
+)
+SERVER = dict(
+    name=dict(type="str", required=True),
+    model=dict(type="str", default=""),
+    image=dict(type="str", default=""),
+    image_id=dict(type="str", default=""),
+    entrypoint=dict(type="list", elements="str", default=[]),
+    command=dict(type="list", elements="str", default=[]),
+    env=dict(type="dict", default={}),
+    mounts=dict(type="list", elements="dict", default=[], options=MOUNT),
+    tmpfs=dict(type="dict", default={}),
+    listen=dict(
+        type="dict", options=dict(address=dict(type="str", default="127.0.0.1"), port=dict(type="int", required=True))
+    ),
+    container_port=dict(type="int", default=8000),
+    gpus=dict(
+        type="dict",
+        options=dict(
+            runtime=dict(type="str", choices=["nvidia", "cdi"], default="nvidia"),
+            ids=dict(type="list", elements="str", default=[]),
+        ),
+    ),
+    shm_bytes=dict(type="int", default=1073741824),
+    memory_bytes=dict(type="int", default=0),
+    cpus=dict(type="float", default=0),
+    user=dict(type="str", default=""),
+    read_only_root=dict(type="bool", default=True),
+    stop_seconds=dict(type="int", default=60),
+    deadline_seconds=dict(type="int", default=1800),
+    stall_seconds=dict(type="int", default=600),
+    probe=dict(type="dict", default={}, options=PROBE),
+    secrets=dict(
+        type="dict", default={}, no_log=False, options=dict(target=dict(type="str", default="/run/secrets/vllm"))
+    ),
+)
+ARGUMENTS = dict(
+    servers=dict(type="list", elements="dict", required=True, options=SERVER),
+    secrets=dict(type="dict", default={}, no_log=True),
+    state=dict(type="str", choices=["started", "present", "restarted", "stopped", "absent"], default="started"),
+    prune=dict(type="bool", default=False),
+    fleet=dict(type="str", default="vllm"),
+    state_dir=dict(type="path", default="/var/lib/gpufleet-vllm"),
+    progress_file=dict(type="path"),
+)
+
+
+def progress_writer(path: str | None) -> t.Callable[[str, Event], None]:
+    """A function that adds one JSON line for each event; it may be called from several threads."""
+    lock = threading.Lock()
+    began = time.monotonic()
+
+    def write(server: str, event: Event) -> None:
+        if path is None:
+            return
+        line = dict(event._asdict(), server=server, seconds=round(time.monotonic() - began, 1))
+        with lock, open(path, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(line) + "\n")
+
+    return write
+
+
+def without(hidden: t.Sequence[str], result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """The result without some of its values."""
+    return {name: value for name, value in result.items() if name not in hidden}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    if DOCKER_IMPORT_ERROR:
+        module.fail_json(
+            msg=missing_required_lib("docker", reason="to talk to the Docker Engine"), exception=DOCKER_IMPORT_ERROR
+        )
+    params = module.params
+    wish = Wish(params["fleet"], params["servers"], params["secrets"], params["state"], params["prune"])
+    report = progress_writer(params["progress_file"])
+    hidden = () if module._diff else ("diff",)
+    try:
+        result = Converger(wish, Store(params["state_dir"]), report).run(module.check_mode)
+    except FleetError as error:
+        module.fail_json(msg=str(error), **without(hidden, error.details))
+    module.exit_json(**without(hidden, result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One placed replica as the server that vllm_servers makes: arguments, environment, mounts, port, secrets, deadlines.
+
+Pure.
+"""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Release
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.options import option_arguments
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
+
+# Paths inside the container.
+HUB = "/var/hub"
+CACHE = "/var/cache/vllm"
+MODELS = "/models"
+SECRETS = "/run/secrets/vllm"
+PORT = 8000
+
+GIB = 2**30
+# Seconds. A start gets its base and what reading the weights from a slow disk takes; without any progress it is over
+# sooner.
+BASE_SECONDS = 900
+SLOW_DISK_BYTES_PER_SECOND = 100 * 2**20
+STALL_SECONDS = 600
+# The longest that running requests are waited for at the end, and what Docker adds before it kills.
+STOP_SECONDS = 60
+
+# An API key must be in the process's environment, for vLLM reads it from there or from its arguments; docker inspect
+# shows both when they are set from outside, so a shell inside the container puts it there. The image's sh is needed for
+# this alone.
+_KEY_WRAPPER = ["/bin/sh", "-c", f'VLLM_API_KEY="$(cat {SECRETS}/api_key)" && export VLLM_API_KEY && exec "$@"', "sh"]
+# A snapshot in a hub cache holds links to ../../blobs, and these may be links into the store that all repositories of
+# the cache share (utils/_shared_blobs.py of huggingface_hub 2.4.0), so the whole cache has to be there.
+_SNAPSHOT = re.compile(r"(?P<cache>/.*[^/])/+(?P<inside>models--[^/]+/snapshots/[^/]+(?:/[^/]+)*)/*")
+
+
+def deadline_seconds(weights: int) -> int:
+    """How long a start may take, from the bytes of the weights."""
+    return BASE_SECONDS + weights // SLOW_DISK_BYTES_PER_SECOND
+
+
+def render_server(
+    spec: ModelSpec,
+    name: str,
+    gpus: t.Sequence[str],
+    port: int,
+    release: Release,
+    image: t.Mapping[str, t.Any],
+    profile: t.Mapping[str, t.Any] | None,
+    settings: t.Mapping[str, t.Any],
+) -> dict[str, t.Any]:
+    """The server as plain data, in the form of the option servers of vllm_servers.
+
+    name: the server's; gpus: UUIDs of the GPUs that it gets, none for a CPU; port: of the host.
+    image, profile: what image_info and model_info said on the assigned host; profile is None when the files are not
+    there.
+    """
+    secrets = [name for name in ("api_key", "hub_token") if getattr(spec.secrets, name) is not None]
+    weights = profile["weights"]["total_bytes"] if profile and profile["weights"] else 0
+    deadline = deadline_seconds(weights)
+    entrypoint = list(spec.entrypoint or image["entrypoint"])
+    return {
+        "name": name,
+        "model": spec.name,
+        "image": spec.image,
+        "image_id": image["id"],
+        "entrypoint": (_KEY_WRAPPER if "api_key" in secrets else []) + entrypoint,
+        "command": _command(spec, release, entrypoint, profile),
+        "env": _environment(spec, release, deadline, secrets),
+        "mounts": _mounts(spec, image, profile, settings),
+        "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},
+        "listen": {"address": str(spec.listen.address), "port": port},
+        "container_port": PORT,
+        "gpus": _gpus(gpus, settings["gpu_runtime"]),
+        "shm_bytes": spec.limits.shm or (1 + len(gpus)) * GIB,
+        "memory_bytes": spec.limits.memory or 0,
+        "cpus": spec.limits.cpus or 0,
+        "user": spec.user or "",
+        "read_only_root": True,
+        "stop_seconds": STOP_SECONDS,
+        "deadline_seconds": deadline,
+        "stall_seconds": STALL_SECONDS,
+        "probe": {
+            "kind": "embed" if spec.engine.get("runner") == "pooling" else "generate",
+            "served_names": [spec.name],
+            "max_model_len": read_asked(spec.engine, spec.env)[0].max_model_len,
+        },
+        "secrets": {"target": SECRETS},
+    }
+
+
+def _command(
+    spec: ModelSpec, release: Release, entrypoint: list[str], profile: t.Mapping[str, t.Any] | None
+) -> list[str]:
+    name = _path_mount(spec)[2] if spec.is_path else spec.model
+    # `vllm serve` takes the model as its first argument, the module entrypoint of older images as --model.
+    model = [name] if entrypoint[-1:] == ["serve"] else ["--model", name]
+    # What was inspected is what is served: the commit, not a branch that moves. Offline it also needs no refs file in
+    # the cache.
+    commit = (profile or {}).get("commit") or spec.revision
+    revision = ["--revision", commit] if commit and not spec.is_path else []
+    return [
+        *model,
+        "--served-model-name",
+        spec.name,
+        *revision,
+        "--host",
+        "0.0.0.0",  # inside the container; the host's side is listen.address
+        "--port",
+        str(PORT),
+        *option_arguments(spec, release),
+    ]
+
+
+def _environment(spec: ModelSpec, release: Release, deadline: int, secrets: list[str]) -> dict[str, str]:
+    env = {
+        # Everything that is written goes to the cache mount or to /tmp; the root file system is read-only.
+        "HOME": "/tmp",
+        "HF_HOME": "/tmp/huggingface",
+        "HF_HUB_CACHE": HUB,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "DO_NOT_TRACK": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CACHE_ROOT": CACHE,
+        # vLLM ends its own start after 600 s, however far it is; this variable exists from 0.14.0 on.
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(deadline),
+    }
+    if spec.offline:
+        env["HF_HUB_OFFLINE"] = "1"
+    if "hub_token" in secrets:
+        env["HF_TOKEN_PATH"] = f"{SECRETS}/hub_token"
+    known = {name: value for name, value in env.items() if not name.startswith("VLLM_") or name in release.environment}
+    return {**known, **spec.env}
+
+
+def _mounts(
+    spec: ModelSpec,
+    image: t.Mapping[str, t.Any],
+    profile: t.Mapping[str, t.Any] | None,
+    settings: t.Mapping[str, t.Any],
+) -> list[dict[str, t.Any]]:
+    # Compiled kernels fit one image only, so each image has a cache of its own.
+    cache = f"{settings['state_dir']}/cache/{image['id'].removeprefix('sha256:')[:12]}"
+    mounts = [{"source": cache, "target": CACHE, "read_only": False}]
+    if spec.is_path:
+        source, target, _inside = _path_mount(spec)
+        mounts.append({"source": source, "target": target, "read_only": True})
+    else:
+        # The engine writes there only what it has to fetch.
+        mounts.append(
+            {"source": settings["hub_cache"], "target": HUB, "read_only": spec.offline or profile is not None}
+        )
+    return mounts
+
+
+def _path_mount(spec: ModelSpec) -> tuple[str, str, str]:
+    """(folder of the host to mount, where, the model's path inside) for a model that is a path."""
+    target = f"{MODELS}/{spec.name}"
+    snapshot = _SNAPSHOT.fullmatch(spec.model)
+    if snapshot:
+        return snapshot["cache"], target, f"{target}/{snapshot['inside']}"
+    return spec.model, target, target
+
+
+def _gpus(uuids: t.Sequence[str], runtime: str) -> dict[str, t.Any]:
+    if runtime == "cdi":
+        return {"runtime": "cdi", "ids": [f"nvidia.com/gpu={uuid}" for uuid in uuids]}
+    return {"runtime": "nvidia", "ids": list(uuids)}

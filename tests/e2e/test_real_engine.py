@@ -1,0 +1,111 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real vLLM (its CPU build) on the tiny model, through the collection's playbooks, from deployment to teardown."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import typing as t
+import urllib.request
+
+import pytest
+
+from support.fleet import BUILD, Fleet, engine
+
+KEY = "sk-e2e-4b7f0c"
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Fleet]:
+    """One fleet for all tests of this file, which follow each other: a real start takes a minute."""
+    hub = BUILD / "tests" / "hub"
+    image = engine("real")
+    engine("model", str(hub))
+    made = Fleet(tmp_path_factory.mktemp("e2e"), "2.21", image, hub)
+    made.models = [
+        {
+            "name": "real",
+            "model": "gpufleet/tiny-qwen3",
+            "image": image,
+            "engine": {
+                "dtype": "bfloat16",
+                "max_model_len": 1024,
+                "enforce_eager": True,
+                "kv_cache_memory_bytes": 2**29,
+            },
+            "env": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"},
+            "secrets": {"api_key": KEY},
+            "offline": True,
+        }
+    ]
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+def ask(fleet: Fleet, path: str, body: dict[str, t.Any] | None = None) -> t.Any:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{fleet.first_port}{path}",
+        json.dumps(body).encode() if body else None,
+        {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=120) as answer:
+        return json.loads(answer.read())
+
+
+def test_deploy_serves_what_was_declared(fleet: Fleet) -> None:
+    played = fleet.play("deploy")
+    assert played.rc == 0, played.output
+    (result,) = played.results("vllm_servers")
+    assert result["servers"][0]["state"] == "ready"
+    stages = [entry["stage"] for entry in result["servers"][0]["timeline"]]
+    assert stages[-1] == "ready" and "loading" in stages
+    assert KEY not in played.output
+    (card,) = ask(fleet, "/v1/models")["data"]
+    assert (card["id"], card["max_model_len"]) == ("real", 1024)
+    answer = ask(
+        fleet,
+        "/v1/chat/completions",
+        {"model": "real", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4},
+    )
+    assert answer["usage"]["completion_tokens"] >= 1
+    container = fleet.containers()["vllm-real-0"]
+    assert KEY not in json.dumps(container.attrs) and KEY not in container.logs().decode()
+
+
+def test_second_deploy_touches_nothing(fleet: Fleet) -> None:
+    before = fleet.identities()
+    played = fleet.play("deploy")
+    assert played.rc == 0 and not played.changed, played.output
+    assert fleet.identities() == before
+
+
+def test_status_reads_the_real_metrics(fleet: Fleet) -> None:
+    (info,) = fleet.play("status").results("vllm_info")
+    (server,) = info["servers"]
+    assert (server["state"], server["version"]) == ("ready", "0.32.0")
+    assert all(value is not None for value in server["metrics"].values()), server["metrics"]
+    assert server["metrics"]["generation_tokens_total"] >= 1
+
+
+def test_what_real_vllm_refuses_is_diagnosed_and_the_former_server_serves_again(fleet: Fleet) -> None:
+    before = fleet.containers()["vllm-real-0"].id
+    fleet.models[0]["engine"]["max_model_len"] = 8192  # the model has 4096 positions
+    played = fleet.play("deploy")
+    fleet.models[0]["engine"]["max_model_len"] = 1024
+    assert played.rc != 0
+    (result,) = played.results("vllm_servers")
+    assert result["diagnosis"][0]["causes"][0]["id"] == "max-model-len-too-large"
+    assert "4096" in played.failure.splitlines()[0]
+    assert fleet.containers()["vllm-real-0"].id == before
+    assert ask(fleet, "/v1/models")["data"][0]["max_model_len"] == 1024
+    assert not fleet.play("deploy").changed
+
+
+def test_teardown_leaves_nothing(fleet: Fleet) -> None:
+    assert fleet.play("teardown").rc == 0
+    assert not fleet.containers()
+    assert not [path for path in pathlib.Path(fleet.state_dir / "secrets").rglob("*") if path.is_file()]

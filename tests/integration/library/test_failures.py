@@ -1,0 +1,225 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starts that fail and runs that are cut off: what served before serves again, and the next run mends what is left."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+import typing as t
+
+import pytest
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.converge import Converger, Wish
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
+
+# A run that ends itself with SIGKILL before or after the n-th call of a method of the Engine.
+CUT_OFF = """
+import json, os, signal, sys
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.converge import Converger, Wish
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
+
+fleet, server, state_dir, method, when = json.loads(sys.argv[1])
+real = getattr(Engine, method)
+
+def cut(self, *arguments):
+    if when == "after":
+        real(self, *arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+setattr(Engine, method, cut)
+Converger(Wish(fleet, [server], {}, "started", False), Store(state_dir), lambda *event: None).run(False)
+"""
+
+
+def cut_off(host: t.Any, server: dict[str, t.Any], method: str, when: str) -> None:
+    """Run in a process of its own that is killed."""
+    arguments = json.dumps([host.fleet, server, str(host.state_dir), method, when])
+    path = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_OFF, arguments],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == -9, done.stderr
+
+
+FAULTS = [
+    ("dies", {"STAND_IN_DIE_AT": "weights", "STAND_IN_DIE_CODE": "3"}, {}, "exited", "exit code 3"),
+    ("stalls", {"STAND_IN_STALL_AT": "engine"}, {"stall_seconds": 1}, "stalled", "nothing moved for"),
+    ("other name", {}, {"probe": {"kind": "generate", "served_names": ["x"], "max_model_len": 512}}, "wrong", "not x"),
+    ("no program", {}, {"entrypoint": ["/no/such"]}, "exited", "exit code 127"),
+]
+
+
+@pytest.mark.parametrize(("env", "changes", "kind", "reason"), [f[1:] for f in FAULTS], ids=[f[0] for f in FAULTS])
+def test_a_replacement_that_fails_leaves_the_former_serving(
+    host: t.Any, env: dict[str, str], changes: dict[str, t.Any], kind: str, reason: str
+) -> None:
+    server = host.server()
+    host.run(server)
+    before = host.containers()["a"]
+    bad = {**server, **changes, "env": {**server["env"], "CHANGED": "1", **env}}
+    error = host.refused(bad)
+    (failure,) = error.details["failures"]
+    assert (failure["kind"], reason in failure["reason"]) == (kind, True), failure["reason"]
+    assert failure["restored"] == "the former container serves again"
+    after = host.containers()
+    assert set(after) == {"a"}
+    assert (after["a"].id, after["a"].status) == (before.id, "running")
+    assert after["a"].attrs["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+    assert host.run(server)["changed"] is False
+    kept = pathlib.Path(failure["log_file"])
+    assert (kept.stat().st_mode & 0o777, failure["log"][0] in kept.read_text()) == (0o600, True)
+
+
+def test_a_first_start_that_fails_leaves_nothing(host: t.Any) -> None:
+    error = host.refused(host.server(env={"STAND_IN_DIE_AT": "config", "STAND_IN_DIE_TEXT": "no such thing"}))
+    (failure,) = error.details["failures"]
+    assert (failure["exit_code"], failure["oom_killed"], failure["restored"]) == (1, False, None)
+    assert "no such thing" in failure["log"]
+    assert host.containers() == {}
+
+
+CUTS = [
+    ("rename", "before", None),
+    ("rename", "after", "put_back"),
+    ("create", "after", "put_back"),
+    ("start", "before", "put_back"),
+    ("set_restart_policy", "before", "confirm"),
+    ("remove", "before", "drop"),
+]
+
+
+@pytest.mark.parametrize(("method", "when", "mended"), CUTS)
+def test_a_run_that_was_killed_is_mended_by_the_next(
+    host: t.Any, kinds: t.Any, method: str, when: str, mended: str
+) -> None:
+    server = host.server()
+    host.run(server)
+    changed = {**server, "env": {**server["env"], "CHANGED": "1"}}
+    cut_off(host, changed, method, when)
+    done = host.run(changed)
+    assert (mended or "replace") in kinds(done)
+    assert set(host.containers()) == {"a"}
+    assert done["servers"][0]["state"] == "ready"
+    assert host.run(changed)["changed"] is False
+
+
+def test_what_served_before_a_killed_run_serves_again_when_the_next_fails_too(host: t.Any) -> None:
+    server = host.server()
+    host.run(server)
+    before = host.containers()["a"].id
+    bad = {**server, "env": {"STAND_IN_DIE_AT": "config"}}
+    cut_off(host, bad, "start", "before")
+    error = host.refused(bad)
+    assert error.details["failures"][0]["restored"] == "the former container serves again"
+    assert {name: (one.id, one.status) for name, one in host.containers().items()} == {"a": (before, "running")}
+
+
+@pytest.mark.parametrize("state", ["started", "present"])
+def test_what_served_before_a_killed_run_serves_again_when_it_is_wanted_again(
+    host: t.Any, kinds: t.Any, state: str
+) -> None:
+    server = host.server()
+    host.run(server)
+    before = host.containers()["a"].id
+    cut_off(host, {**server, "env": {}}, "start", "before")
+    assert kinds(host.run(server, state=state)) == ["put_back", "start"]
+    assert host.containers()["a"].id == before
+    assert host.run(server)["changed"] is False
+
+
+def test_absent_removes_what_a_killed_run_left(host: t.Any, kinds: t.Any) -> None:
+    server = host.server()
+    host.run(server)
+    cut_off(host, {**server, "env": {}}, "start", "before")
+    assert set(host.containers()) == {"a", "a.previous"}
+    assert kinds(host.run(server, state="absent")) == ["remove", "remove"]
+    assert host.containers() == {}
+
+
+def test_the_second_of_two_runs_is_refused(host: t.Any) -> None:
+    server = host.server(env={"STAND_IN_START_SECONDS": "1"})
+    first = threading.Thread(target=host.run, args=(server,))
+    first.start()
+    while not host.containers():
+        time.sleep(0.05)
+    error = host.refused(server)
+    assert f"Another run (process {os.getpid()})" in str(error)
+    assert "Nothing was changed" in str(error)
+    first.join()
+    assert host.run(server)["changed"] is False
+
+
+def test_servers_start_together_and_one_after_the_other_on_one_gpu(host: t.Any) -> None:
+    """The Engine here gives no GPU, so the order is read from the starts that it refuses; the others really start."""
+    slow = {"STAND_IN_START_SECONDS": "1.5"}
+    began = time.monotonic()
+    done = host.run(*(host.server(name, env=slow) for name in "abc"))
+    assert [server["state"] for server in done["servers"]] == ["ready"] * 3
+    assert time.monotonic() - began < 4.5
+    gpu = {"runtime": "nvidia", "ids": ["GPU-1"]}
+    error = host.refused(host.server("d", gpus=gpu), host.server("e", gpus=gpu))
+    assert [failure["server"] for failure in error.details["failures"]] == [f"{host.fleet}-d"]
+    assert error.details["not_attempted"] == [f"{host.fleet}-e"]
+
+
+def test_slow_is_not_stalled(host: t.Any) -> None:
+    server = host.server(env={"STAND_IN_START_SECONDS": "2.4"}, stall_seconds=1)
+    assert host.run(server)["servers"][0]["state"] == "ready"
+
+
+def test_a_flood_of_output_hides_neither_readiness_nor_death(host: t.Any) -> None:
+    flood = {"STAND_IN_LOG_FLOOD": "50000", "STAND_IN_START_SECONDS": "0.5"}
+    began = time.monotonic()
+    host.run(host.server("a", env=flood))
+    ready = time.monotonic() - began
+    began = time.monotonic()
+    error = host.refused(host.server("b", env={**flood, "STAND_IN_DIE_AT": "serve"}))
+    assert error.details["failures"][0]["kind"] == "exited"
+    assert (ready < 15, time.monotonic() - began < 15) == (True, True)
+
+
+def test_out_of_memory_is_named(host: t.Any) -> None:
+    program = "b = bytearray()\nwhile True: b += bytes(1 << 20)"
+    server = host.server(entrypoint=["python3", "-c", program], command=[], memory_bytes=2**25)
+    (failure,) = host.refused(server).details["failures"]
+    assert (failure["kind"], failure["oom_killed"]) == ("exited", True)
+    assert "killed for want of memory" in failure["reason"]
+
+
+def test_without_names_health_is_enough(host: t.Any) -> None:
+    server = host.server(probe={"kind": "generate", "served_names": [], "max_model_len": None})
+    assert host.run(server)["servers"][0]["state"] == "ready"
+
+
+def test_progress_is_reported(host: t.Any) -> None:
+    server = host.server(env={"STAND_IN_START_SECONDS": "1"})
+    host.run(server)
+    stages = [event.stage for name, event in host.events if name == server["name"]]
+    assert stages == sorted(stages, key=["created", "starting", "loading", "sizing", "warming", "ready"].index)
+    assert {"starting", "loading", "sizing", "warming", "ready"} <= set(stages)
+
+
+def test_a_restart_policy_comes_with_readiness(host: t.Any) -> None:
+    policies: dict[str, str] = {}
+
+    def note(name: str, event: t.Any) -> None:
+        policies[event.stage] = host.containers()["a"].attrs["HostConfig"]["RestartPolicy"]["Name"]
+
+    server = host.server(env={"STAND_IN_START_SECONDS": "1"})
+    Converger(Wish(host.fleet, [server], {}, "started", False), Store(str(host.state_dir)), note).run(False)
+    assert policies.pop("ready") == "no"
+    assert set(policies.values()) == {"no"}
+    assert host.containers()["a"].attrs["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"

@@ -1,0 +1,122 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Secrets reach the server through files that only its user can read, and are seen nowhere else."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import typing as t
+
+import pytest
+
+KEY = "sk-\"q'$(id)`;&\\ end-4711"
+# As the plan renders it: the value is read inside the container.
+WRAPPER = ["/bin/sh", "-c", 'VLLM_API_KEY="$(cat /run/secrets/vllm/api_key)" && export VLLM_API_KEY && exec "$@"', "sh"]
+
+
+def keyed(host: t.Any, **changes: t.Any) -> dict[str, t.Any]:
+    return host.server(entrypoint=[*WRAPPER, "vllm", "serve"], **changes)
+
+
+def files(host: t.Any) -> list[t.Any]:
+    return sorted(path for path in (host.state_dir / "secrets").rglob("*") if path.is_file())
+
+
+def test_a_secret_from_its_first_use_to_its_end(host: t.Any) -> None:
+    server = keyed(host, user="1000:1000")
+    secrets = {"a": {"api_key": KEY, "hub_token": 4711}}
+    foreseen = host.run(server, secrets=secrets, check=True)
+    assert not host.state_dir.exists()
+    done = host.run(server, secrets=secrets)
+    assert done["servers"][0]["state"] == "ready"
+    assert (foreseen["actions"], foreseen["diff"]) == (done["actions"], done["diff"])
+    assert [
+        (path.name, path.read_text(), oct(path.stat().st_mode & 0o777), path.stat().st_uid) for path in files(host)
+    ] == [
+        ("api_key", KEY, "0o600", 1000),
+        ("hub_token", "4711", "0o600", 1000),
+    ]
+    container = host.containers()["a"]
+    seen = json.dumps([container.attrs, done, [event for _name, event in host.events]]) + container.logs().decode()
+    assert "end-4711" not in seen
+    assert host.run(server, secrets=secrets)["changed"] is False
+
+    rotated = {"a": {"api_key": "other", "hub_token": 4711}}
+    foreseen = host.run(server, secrets=rotated, check=True)
+    done = host.run(server, secrets=rotated)
+    assert (foreseen["actions"], foreseen["diff"]) == (done["actions"], done["diff"])
+    assert done["diff"]["after"][server["name"]]["secrets"] == "other values"
+    assert [path.read_text() for path in files(host)] == ["other", "4711"]
+
+    # A wrong key is refused by the server itself, and the former files stay for the former container.
+    error = host.refused({**server, "entrypoint": [], "command": [*server["command"], "--api-key", "k"]})
+    assert "401" in str(error)
+    assert "secrets.api_key" in str(error)
+    assert [path.read_text() for path in files(host)] == ["other", "4711"]
+    assert host.run(server, secrets=rotated)["changed"] is False
+
+    bare = {**server, "entrypoint": []}
+    assert host.run(bare)["actions"][0]["action"] == "replace"
+    assert files(host) == []
+    assert host.run(bare)["changed"] is False
+
+
+def test_no_failure_shows_a_secret(host: t.Any, tmp_path: pathlib.Path) -> None:
+    last_words = tmp_path / "log"
+    last_words.write_text("the key is end-4711 here\n")
+    mount = {"source": str(last_words), "target": "/log", "read_only": True}
+    server = keyed(host, env={"STAND_IN_DIE_AT": "config", "STAND_IN_DIE_LOG": "/log"}, mounts=[mount])
+    error = host.refused(server, secrets={"a": {"api_key": "end-4711"}})
+    (failure,) = error.details["failures"]
+    with open(failure["log_file"], encoding="utf-8") as kept:
+        text = kept.read()
+    assert "the key is ******** here" in failure["log"]
+    assert "end-4711" not in text + str(error) + json.dumps(error.details)
+    assert files(host) == []
+
+
+@pytest.mark.parametrize("state", ["absent", "started"])
+def test_secrets_of_containers_that_are_gone_are_removed(host: t.Any, kinds: t.Any, state: str) -> None:
+    server = keyed(host)
+    host.run(server, secrets={"a": {"api_key": KEY}}, state="present")
+    host.containers()["a"].remove(force=True)
+    assert len(files(host)) == 1
+    assert kinds(host.run(state=state, prune=True)) == ["forget"]
+    assert list((host.state_dir / "secrets").iterdir()) == []
+    assert host.run(state=state, prune=True)["changed"] is False
+
+
+def test_absent_removes_secrets(host: t.Any) -> None:
+    server = keyed(host)
+    host.run(server, secrets={"a": {"api_key": KEY}}, state="present")
+    host.run(server, state="absent")
+    assert (files(host), host.containers()) == ([], {})
+
+
+def test_secret_files_that_are_gone_are_drift(host: t.Any) -> None:
+    server, secrets = keyed(host), {"a": {"api_key": KEY}}
+    host.run(server, secrets=secrets)
+    files(host)[0].unlink()
+    done = host.run(server, secrets=secrets)
+    assert [(a["action"], a["because"]) for a in done["actions"]] == [("replace", ["secret files are gone"])]
+    assert (done["servers"][0]["state"], [path.read_text() for path in files(host)]) == ("ready", [KEY])
+
+
+@pytest.mark.parametrize(
+    ("secrets", "words"),
+    [
+        ({"a": "text"}, "secrets of a: must map names to values"),
+        ({"a": {"api_key": ["x"]}}, "secrets of a: api_key must be one text"),
+        ({"a": {"../x": "y"}}, "'../x' cannot be the name of a file"),
+    ],
+)
+def test_secrets_of_a_wrong_form_are_refused(host: t.Any, secrets: t.Any, words: str) -> None:
+    assert words in str(host.refused(host.server(), secrets=secrets))
+
+
+def test_a_user_without_a_number_is_refused(host: t.Any) -> None:
+    error = host.refused(host.server(user="nobody"), secrets={"a": {"api_key": KEY}})
+    assert "'nobody' is a name" in str(error)
+    assert host.containers() == {}

@@ -1,0 +1,125 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The state folder, the refusals' advice, and the names in a task."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container import preflight
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.refusals import explained
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store, numeric_user
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import Refused
+
+# Holds the lock of the state folder for a minute.
+HOLD = """
+import fcntl, sys, time
+handle = open(sys.argv[1], "a+")
+fcntl.flock(handle, fcntl.LOCK_EX)
+print("77", file=handle, flush=True)
+print(flush=True)
+time.sleep(60)
+"""
+
+
+def test_the_lock_is_freed_by_the_death_of_its_holder(tmp_path: pathlib.Path) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "lock")], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with pytest.raises(Refused, match="process 77"), Store(str(tmp_path)).locked():
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+    with Store(str(tmp_path)).locked():
+        assert (tmp_path / "lock").read_text() == str(os.getpid())
+
+
+def test_the_salt_is_made_once_and_only_when_it_may_be(tmp_path: pathlib.Path) -> None:
+    store = Store(str(tmp_path))
+    assert store.salt(create=False) != store.salt(create=False)
+    assert list(tmp_path.iterdir()) == []
+    salt = store.salt(create=True)
+    assert len(salt) == 32
+    assert store.salt(create=False) == store.salt(create=True) == salt
+    assert (tmp_path / "salt").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_the_file_system_refuses_is_told(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refused, match="set state_dir to another folder"), Store(str(tmp_path / "file" / "x")).locked():
+        pass
+    assert Store(str(tmp_path / "file")).keep_failed_log("a", ["x"]) is None
+
+
+def test_other_secrets_are_dropped_and_the_kept_ones_stay(tmp_path: pathlib.Path) -> None:
+    store = Store(str(tmp_path))
+    for mark in ("1" * 64, "2" * 64):
+        pathlib.Path(store.secrets_folder("a", mark)).mkdir(parents=True)
+    assert (store.servers_with_secrets(), store.has_secrets("a", "1" * 64)) == (["a"], False)
+    store.drop_secrets("a", "1" * 64)
+    assert os.listdir(tmp_path / "secrets" / "a") == ["1" * 16]
+    store.drop_secrets("a", None)
+    store.drop_secrets("a", None)
+    assert store.servers_with_secrets() == []
+
+
+def test_a_path_is_owned_when_it_lies_inside(tmp_path: pathlib.Path) -> None:
+    store = Store(str(tmp_path / "state"))
+    inside, beside, out = store.folder + "/cache", store.folder + "2/cache", store.folder + "/../x"
+    assert [store.owns(path) for path in (inside, beside, out)] == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [("1000", (1000, 1000)), ("1000:5", (1000, 5)), ("0", (0, 0)), ("", None), ("vllm", None), ("vllm:5", None)],
+)
+def test_numeric_user(user: str, expected: object) -> None:
+    assert numeric_user(user) == expected
+
+
+# Recorded from Docker Engine 20.10.24.
+REFUSALS = [
+    ('could not select device driver "nvidia" with capabilities: [[gpu]]', "NVIDIA Container Toolkit"),
+    (
+        "driver failed programming external connectivity: Bind for 127.0.0.1:1 failed: port is already allocated",
+        "ss -ltnp",
+    ),
+    ("Error starting userland proxy: listen tcp4 127.0.0.1:1: bind: address already in use", "ss -ltnp"),
+    ('Conflict. The container name "/x" is already in use by container "0". You have to remove it.', "another name"),
+    ('invalid mount config for type "bind": bind source path does not exist: /no', "Create the path"),
+]
+
+
+@pytest.mark.parametrize(("reason", "advice"), REFUSALS)
+def test_refusals_say_what_to_do(reason: str, advice: str) -> None:
+    assert explained(reason).startswith(reason.rstrip(".") + ". ")
+    assert advice in explained(reason)
+    assert explained("something else") == "something else."
+
+
+NAMES = [
+    (["vllm-a-0", "b_1.x"], {"m": {"api_key": ""}}, []),
+    (["a1", "a1"], {}, ["a1 is named 2 times"]),
+    (["a"], {}, ["'a' cannot"]),
+    (["-x"], {}, ["'-x' cannot"]),
+    (["a/b"], {}, ["'a/b' cannot"]),
+    (["a1.previous"], {}, ["'a1.previous' cannot"]),
+    (["a1\n"], {}, ["'a1\\n' cannot"]),
+    ([], {"m": {"../x": ""}}, ["'../x' cannot"]),
+    ([], {"m": {".": "", "ok": ""}}, ["'.' cannot"]),
+]
+
+
+@pytest.mark.parametrize(("names", "secrets", "expected"), NAMES)
+def test_names(names: list[str], secrets: dict[str, dict[str, str]], expected: list[str]) -> None:
+    found = list(preflight.name_problems(names, secrets))
+    assert len(found) == len(expected)
+    assert all(words in found[number] for number, words in enumerate(expected))

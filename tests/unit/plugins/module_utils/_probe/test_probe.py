@@ -1,0 +1,138 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Questions to a server, asked of real HTTP servers on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import threading
+import typing as t
+
+import pytest
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import http as probe
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import metrics
+
+
+@contextlib.contextmanager
+def serving(answers: dict[str, tuple[int, str]], key: str | None = None) -> t.Iterator[probe.Server]:
+    """A server that gives these answers by path, to those who have the key."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            status, body = answers.get(self.path, (404, "not here"))
+            if key is not None and self.headers.get("authorization") != f"Bearer {key}":
+                status, body = 401, "Unauthorized"
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        do_GET = do_POST = answer
+
+        def log_message(self, *_arguments: t.Any) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    try:
+        yield probe.Server("127.0.0.1", server.server_address[1])
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def models(*cards: dict[str, t.Any]) -> str:
+    return json.dumps({"data": list(cards)})
+
+
+BASE = {"id": "a", "max_model_len": 512, "parent": None}
+MODELS = [
+    ("as wanted", models(BASE), ["a"], 512, None),
+    ("no length asked for", models(BASE), ["a"], None, None),
+    ("no length told", models({"id": "a"}), ["a"], 512, None),
+    ("with an adapter", models(BASE, {"id": "lora", "parent": "a"}), ["a"], 512, None),
+    ("two names", models(BASE, {**BASE, "id": "b"}), ["b", "a"], 512, None),
+    ("another name", models(BASE), ["b"], 512, "it serves a, not b"),
+    ("one name too few", models(BASE), ["a", "b"], 512, "it serves a, not a, b"),
+    ("one name too many", models(BASE, {"id": "b"}), ["a"], 512, "it serves a, b, not a"),
+    ("nothing", models(), ["a"], 512, "it serves no model, not a"),
+    ("another length", models(BASE), ["a"], 1024, "it serves a with max_model_len 512, not 1024"),
+    ("no list", "[1]", ["a"], 512, "no list of models: [1]"),
+    ("no JSON", "<html>", ["a"], 512, "no list of models: <html>"),
+]
+
+
+@pytest.mark.parametrize(("body", "names", "length", "expected"), [m[1:] for m in MODELS], ids=[m[0] for m in MODELS])
+def test_models(body: str, names: list[str], length: int | None, expected: str | None) -> None:
+    with serving({"/v1/models": (200, body)}) as server:
+        problem = probe.model_problem(server, names, length)
+    assert problem is None if expected is None else expected in str(problem)
+
+
+def test_a_key_is_asked_for_and_given() -> None:
+    with serving({"/v1/models": (200, models(BASE))}, key="k") as server:
+        assert "secrets.api_key" in str(probe.model_problem(server, ["a"], None))
+        assert probe.model_problem(server._replace(api_key="k"), ["a"], None) is None
+        assert "ValueError" in probe.get(server._replace(api_key="k\nX: y"), "/").why
+
+
+@pytest.mark.parametrize(("kind", "path"), [("generate", "/v1/completions"), ("embed", "/v1/embeddings")])
+def test_requests(kind: str, path: str) -> None:
+    with serving({path: (200, "{}")}) as server:
+        assert probe.request_problem(server, kind, "a") is None
+    with serving({path: (400, "no tokenizer")}) as server:
+        assert probe.request_problem(server, kind, "a") == f"a request to {path} was answered 400: no tokenizer"
+    assert "nothing: ConnectionRefusedError" in str(probe.request_problem(server, kind, "a"))
+
+
+def test_health(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What the environment says of proxies is not for servers of this host.
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    with serving({"/health": (200, "")}) as server:
+        assert probe.healthy(server)
+    assert not probe.healthy(server)
+    with serving({"/health": (503, "")}) as server:
+        assert not probe.healthy(server)
+
+
+@pytest.mark.parametrize(
+    ("address", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:1"),
+        ("0.0.0.0", "http://127.0.0.1:1"),
+        ("", "http://127.0.0.1:1"),
+        ("10.0.0.5", "http://10.0.0.5:1"),
+        ("::", "http://[::1]:1"),
+        ("fd00::1", "http://[fd00::1]:1"),
+    ],
+)
+def test_urls(address: str, url: str) -> None:
+    assert probe.Server(address, 1).url == url
+
+
+TEXT = """
+# HELP vllm:num_requests_running x
+vllm:num_requests_running{engine="0",model_name="a}b"} 2.0
+vllm:num_requests_running{engine="1",model_name="a"} 1.0
+vllm:kv_cache_usage_perc{engine="0"} 0.25
+vllm:kv_cache_usage_perc{engine="1"} 0.5
+vllm:prompt_tokens_total{engine="0"} NaN
+vllm:generation_tokens_total 7
+vllm:num_requests_waiting{engine="0"} broken
+"""
+
+
+def test_metrics() -> None:
+    assert metrics.figures(TEXT) == {
+        "requests_running": 3.0,
+        "requests_waiting": None,
+        "kv_cache_usage_ratio": 0.5,
+        "prompt_tokens_total": None,
+        "generation_tokens_total": 7.0,
+    }
+    assert metrics.figures("vllm:gpu_cache_usage_perc 0.1\n")["kv_cache_usage_ratio"] == 0.1
+    assert set(metrics.figures("").values()) == {None}

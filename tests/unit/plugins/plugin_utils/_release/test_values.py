@@ -1,0 +1,86 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Values and arguments. That vLLM's own parsers agree is shown by tools/catalogue/verify.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import load, releases
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.values import check_value, render_option
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "value", "arguments"),
+    [
+        ("0.33.0", "max_model_len", 32768, ["--max-model-len", "32768"]),
+        ("0.33.0", "max_model_len", "32k", ["--max-model-len", "32k"]),
+        ("0.33.0", "max_model_len", "auto", ["--max-model-len", "auto"]),
+        ("0.33.0", "max_model_len", -1, ["--max-model-len=-1"]),
+        ("0.33.0", "tensor_parallel_size", "2", ["--tensor-parallel-size", "2"]),
+        ("0.33.0", "kv_cache_dtype", "fp8", ["--kv-cache-dtype", "fp8"]),
+        ("0.33.0", "enable_prefix_caching", False, ["--disable-prefix-caching"]),
+        ("0.32.0", "enable_prefix_caching", False, ["--no-enable-prefix-caching"]),
+        ("0.33.0", "headless", False, []),
+        ("0.33.0", "hf_token", True, ["--hf-token"]),
+        ("0.33.0", "served_model_name", ["a", "b"], ["--served-model-name", "a", "b"]),
+        ("0.33.0", "served_model_name", "a", ["--served-model-name", "a"]),
+        ("0.33.0", "served_model_name", ["-a"], ["--served-model-name=-a"]),
+        ("0.33.0", "middleware", ["a.b", "c.d"], ["--middleware", "a.b", "--middleware", "c.d"]),
+        ("0.33.0", "allowed_origins", ["*"], ["--allowed-origins", '["*"]']),
+        ("0.33.0", "hf_overrides", {"a": [1, None]}, ["--hf-overrides", '{"a":[1,null]}']),
+        ("0.33.0", "lora_modules", [{"name": "n", "path": "/p"}], ["--lora-modules", '{"name":"n","path":"/p"}']),
+        ("0.33.0", "limit_mm_per_prompt", {"image": 2}, ["--limit-mm-per-prompt", '{"image":2}']),
+        ("0.8.4", "limit_mm_per_prompt", {"image": 2, "video": 1}, ["--limit-mm-per-prompt", "image=2,video=1"]),
+    ],
+)
+def test_arguments(version: str, name: str, value: Any, arguments: list[str]) -> None:
+    assert load(version).exact
+    assert render_option(load(version).options[name], value) == arguments
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("max_model_len", "long", "or auto, not 'long'"),
+        ("max_model_len", "1.5K", "16384"),
+        ("max_model_len", [1], "not a list"),
+        ("max_num_batched_tokens", "auto", "not 'auto'"),
+        ("tensor_parallel_size", "two", "a whole number, not 'two'"),
+        ("tensor_parallel_size", 2.5, "a whole number, not '2.5'"),
+        ("tensor_parallel_size", True, "not true or false"),
+        ("gpu_memory_utilization", "90%", "a number, not '90%'"),
+        ("dtype", "bfloat1", "did you mean 'bfloat16'?"),
+        ("enable_prefix_caching", "yes", "must be true or false"),
+        ("enable_prefix_caching", 1, "must be true or false"),
+        ("chat_template", None, "text, not null"),
+        ("served_model_name", [], "at least one value"),
+        ("served_model_name", ["a", "--port"], "begins with a dash"),
+        ("compilation_config", [1], "a mapping of CompilationConfig fields"),
+        ("allowed_origins", "*", "the text is no JSON"),
+        ("hf_overrides", {"a": float("nan")}, "cannot be written as JSON"),
+        ("hf_overrides", {"a": {1, 2}}, "cannot be written as JSON"),
+    ],
+)
+def test_refusals(name: str, value: Any, reason: str) -> None:
+    option = load("0.33.0").options[name]
+    assert reason in (check_value(option, value) or "")
+    with pytest.raises(ValueError, match=option.flag):
+        render_option(option, value)
+
+
+@pytest.mark.parametrize("value", [{"hush": 1}, ["ok", {"hush": {1}}], ["ok", ["hush"]], ["ok", "-hush"]])
+def test_reasons_do_not_tell_secrets(value: Any) -> None:
+    reason = check_value(load("0.33.0").options["api_key"], value)
+    assert "hush" not in (reason or "")
+
+
+@pytest.mark.parametrize("version", releases())
+@pytest.mark.parametrize("value", [None, True, -1, 1.5, "", "x", "-", [], [[]], {}, {1: {}}, b"x", object], ids=repr)
+def test_no_value_is_too_odd(version: str, value: Any) -> None:
+    for option in load(version).options.values():
+        if check_value(option, value) is None:
+            assert all(isinstance(argument, str) for argument in render_option(option, value))

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# The demonstration: from nothing to a verified vLLM server on this machine. Called by make, which makes the virtual environment.
+#   tools/demo.sh up       engine, model, plan, deployment, one chat completion
+#   tools/demo.sh clean    remove what `up` made, and nothing else
+set -euo pipefail
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+BUILD="$ROOT/.build"
+DEMO="$BUILD/demo"
+MADE="$DEMO/made"
+PYTHON="$BUILD/venv-demo/bin/python"
+INVENTORY="$ROOT/inventories/demo"
+
+export ANSIBLE_COLLECTIONS_PATH="$BUILD/collections" ANSIBLE_HOME="$BUILD/ansible" ANSIBLE_LOCALHOST_WARNING=0
+export PYTHONUNBUFFERED=1
+
+STEPS=5
+step() { echo; echo "=== $1/$STEPS $2   ($(printf '%d:%02d' $((SECONDS / 60)) $((SECONDS % 60))) since the start)"; }
+
+playbook() { "$BUILD/venv-demo/bin/ansible-playbook" -i "$INVENTORY" "$@"; }
+
+# Remembers an image that is about to be made, so that clean removes it; one that was there before stays.
+remember_image() { docker image inspect "$1" >/dev/null 2>&1 || echo "$1" >>"$MADE"; }
+
+up() {
+    mkdir -p "$DEMO"
+    step 1 "A Docker Engine"
+    "$ROOT/tools/docker_engine.sh" ensure
+    step 2 "The engine: an image with vLLM's build for the CPU (a few minutes when it must be built)"
+    local image
+    image="$(sed -n 's/^ *image: *//p' "$INVENTORY/group_vars/all/models.yml" | head -n 1)"
+    remember_image "$image"
+    "$ROOT/tests/engine/engine.sh" real
+    step 3 "The model: a tiny Qwen3 with random weights"
+    "$ROOT/tests/engine/engine.sh" model "$DEMO/hub"
+    step 4 "Inspect, plan, deploy and verify with the collection's playbooks"
+    playbook "$ROOT/playbooks/site.yml"
+    step 5 "Ask the server"
+    "$PYTHON" "$ROOT/tools/ask.py" http://127.0.0.1:18000 tiny
+    echo
+    echo "The server goes on running. Again: make demo. Its state: ansible-playbook -i inventories/demo playbooks/status.yml"
+    echo "Away with it: make demo-clean"
+}
+
+clean() {
+    [ -d "$DEMO" ] || { echo "demo: there is nothing to remove."; return; }
+    if docker info >/dev/null 2>&1; then
+        if [ -x "$PYTHON" ]; then playbook "$ROOT/playbooks/teardown.yml"; fi
+        if [ -f "$MADE" ]; then
+            while read -r image; do
+                echo "demo: removing the image $image"
+                docker image rm "$image" >/dev/null || echo "demo: $image is in use elsewhere and stays"
+            done <"$MADE"
+        fi
+    fi
+    "$ROOT/tools/docker_engine.sh" stop
+    rm -rf "$DEMO"
+    echo "demo: removed. The virtual environments and downloads in .build stay for the next time: make clean removes them."
+}
+
+case "${1:-}" in
+    up) up ;;
+    clean) clean ;;
+    *) echo "usage: ${0##*/} up|clean" >&2; exit 2 ;;
+esac
