@@ -19,7 +19,7 @@ PYTEST :=
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 export ANSIBLE_HOME := $(CURDIR)/.build/ansible
 
-STAGES := lint unit $(CORES:%=sanity-%) $(CORES:%=integration-%) molecule e2e
+STAGES := lint unit $(CORES:%=sanity-%) library $(CORES:%=integration-%) molecule e2e
 
 .PHONY: help
 help: ## this list
@@ -91,14 +91,22 @@ unit-target: link
 	PYTHONPATH=.build/target-lib .build/venv-target-3.9/bin/python -m pytest tests/unit/plugins/module_utils \
 		--junitxml=$(RESULTS)/unit-target.xml $(PYTEST)
 
+.PHONY: library
+library: link ## the container library against the real Docker Engine, without playbooks
+	@tools/venvs.sh core-2.21
+	@tools/docker_engine.sh ensure
+	@tests/engine/engine.sh stand-in
+	.build/venv-core-2.21/bin/python -m pytest tests/integration/library -n 2 --junitxml=$(RESULTS)/library.xml $(PYTEST)
+
 .PHONY: integration
-integration: $(CORES:%=integration-%) ## against the real Docker Engine with the stand-in engine, on the three ansible-cores
+integration: $(CORES:%=integration-%) ## the playbooks with the stand-in engine, on the three ansible-cores
 
 .PHONY: $(CORES:%=integration-%)
 $(CORES:%=integration-%): integration-%: link
-	@tools/venvs.sh core-$*
+	@tools/venvs.sh core-$* target-3.9
 	@tools/docker_engine.sh ensure
-	GPUFLEET_CORE=$* .build/venv-core-$*/bin/python -m pytest tests/integration --junitxml=$(RESULTS)/integration-$*.xml $(PYTEST)
+	GPUFLEET_CORE=$* .build/venv-core-$*/bin/python -m pytest tests/integration --ignore tests/integration/library \
+		-n 2 --dist loadfile --junitxml=$(RESULTS)/integration-$*.xml $(PYTEST)
 
 .PHONY: molecule
 molecule: link ## every molecule scenario

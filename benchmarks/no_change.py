@@ -5,10 +5,10 @@
 
     python benchmarks/no_change.py PEERS
 
-PEERS is a folder with ansible_collections/community/docker. Four stand-in engines are deployed, then three playbooks that
-change nothing are timed in turn: an empty one (the floor), vllm_servers with a plan made before, and docker_container four
-times with the same containers. The whole playbook deploy (inspect, plan, apply) is timed too. Prints medians in seconds and
-fails when something was changed.
+PEERS is a folder with ansible_collections/community/docker. Four stand-in engines are deployed, then three playbooks
+that change nothing are timed in turn: an empty one (the floor), vllm_servers with a plan made before, and
+docker_container four times with the same containers. The whole playbook deploy (inspect, plan, apply) is timed too.
+Prints medians in seconds and fails when something was changed.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ STAGES = (
     "lint",
     "unit",
     *(f"sanity-{core}" for core in CORES),
+    "library",
     *(f"integration-{core}" for core in CORES),
     "molecule",
     "e2e",
@@ -28,6 +29,7 @@ STAGES = (
 REPORTS = (
     *("unit-2.19", "unit-2.21", "unit-target"),
     *(f"{kind}-{core}" for kind in ("sanity", "integration") for core in CORES),
+    "library",
     "e2e",
 )
 # Sanity tests that may have nothing to look at (pslint: the collection holds no PowerShell).

@@ -22,8 +22,7 @@ LOOK_SECONDS = 0.5
 JOB_LOOKS = 10
 # What async_status adds to the module's own result.
 JOB_KEYS = {
-    *("ansible_job_id", "results_file", "started", "finished"),
-    *("stdout", "stderr", "stdout_lines", "stderr_lines"),
+    *("ansible_job_id", "started", "finished", "stdout", "stderr", "stdout_lines", "stderr_lines"),
 }
 
 
@@ -79,15 +78,7 @@ class ActionModule(ActionBase):
         return {key: value for key, value in result.items() if key not in JOB_KEYS}
 
     def _job(self, task_vars: t.Any, job_id: str, mode: str) -> dict[str, t.Any]:
-        task = self._task.copy()
-        task.args = {"jid": job_id, "mode": mode}
-        action = self._shared_loader_obj.action_loader.get(
-            "ansible.legacy.async_status",
-            task=task,
-            connection=self._connection,
-            play_context=self._play_context,
-            loader=self._loader,
-            templar=self._templar,
-            shared_loader_obj=self._shared_loader_obj,
-        )
-        return action.run(task_vars=task_vars)
+        """What async_status says of the job; mode is status, or cleanup to remove what the job has left."""
+        folder = self._remote_expand_user(self.get_shell_option("async_dir", default="~/.ansible_async"))
+        args = {"jid": job_id, "mode": mode, "_async_dir": folder}
+        return self._execute_module("ansible.legacy.async_status", args, task_vars=task_vars)

@@ -13,7 +13,8 @@ author:
   - The gpufleet.vllm contributors (@gpufleet)
 description:
   - Turns the models that the inventory declares and what was inspected on the hosts into the servers of every host.
-  - Checks every engine option against the vLLM release in the image, computes the memory of every device, and assigns GPUs and ports.
+  - Checks every engine option against the vLLM release in the image, computes the memory of every device, and assigns
+    GPUs and ports.
   - Reports all problems of all models at once. Runs on the controller, touches no host, and returns no secret.
   - Servers that run already keep their hosts, GPUs and ports where they still fit.
 extends_documentation_fragment:
@@ -30,7 +31,8 @@ options:
     elements: dict
     required: true
   inspections:
-    description: For each host of the fleet, what the role P(gpufleet.vllm.host#role) has inspected there (its fact C(vllm_inspection)).
+    description:
+      - For each host of the fleet, what the role P(gpufleet.vllm.host#role) has inspected there (C(vllm_inspection)).
     type: dict
     required: true
   allow_stand_in:
@@ -49,7 +51,8 @@ EXAMPLES = r"""
 - name: Plan the fleet
   gpufleet.vllm.fleet_plan:
     models: "{{ vllm_models }}"
-    inspections: "{{ dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, 'vllm_inspection'))) }}"
+    inspections: >-
+      {{ dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, 'vllm_inspection'))) }}
   run_once: true
   register: vllm_plan
 """
@@ -67,7 +70,9 @@ placements:
   elements: dict
   sample: [{"server": "vllm-qwen3-8b-0", "host": "gpu01", "listen": "127.0.0.1:8000", "vllm": "0.32.0"}]
 removals:
-  description: Servers of the fleet that no model asks for any more. They are removed with O(gpufleet.vllm.vllm_servers#module:prune=true).
+  description:
+    - Servers of the fleet that no model asks for any more.
+    - They are removed with O(gpufleet.vllm.vllm_servers#module:prune=true).
   returned: success
   type: list
   elements: dict
@@ -82,5 +87,9 @@ problems:
   returned: failure
   type: list
   elements: dict
-  sample: [{"where": "qwen3-8b", "field": "engine.max_model_length", "reason": "is no option of vLLM 0.32.0", "fix": "Did you mean max_model_len?"}]
+  sample:
+    - where: qwen3-8b
+      field: engine.max_model_length
+      reason: is no option of vLLM 0.32.0
+      fix: Did you mean max_model_len?
 """

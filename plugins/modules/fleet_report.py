@@ -31,7 +31,8 @@ seealso:
 EXAMPLES = r"""
 - name: Show the fleet
   gpufleet.vllm.fleet_report:
-    servers: "{{ dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, ['fleet_servers', 'servers']))) }}"
+    servers: >-
+      {{ dict(ansible_play_hosts | zip(ansible_play_hosts | map('extract', hostvars, ['fleet_servers', 'servers']))) }}
   run_once: true
 """
 

@@ -271,7 +271,7 @@ servers:
 failures:
   description:
     - Each server that did not become ready, with its stage, reason, exit code, last log lines, and what was put back.
-    - RV(failures[].kind) is V(exited), V(stalled), V(gone), V(wrong) when it answers otherwise than wanted, or
+    - C(kind) is V(exited), V(stalled), V(gone), V(wrong) when it answers otherwise than wanted, or
       V(refused) by the Docker Engine or the file system.
   returned: failure of a start
   type: list

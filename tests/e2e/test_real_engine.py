@@ -93,13 +93,14 @@ def test_status_reads_the_real_metrics(fleet: Fleet) -> None:
 
 def test_what_real_vllm_refuses_is_diagnosed_and_the_former_server_serves_again(fleet: Fleet) -> None:
     before = fleet.containers()["vllm-real-0"].id
-    fleet.models[0]["engine"]["max_model_len"] = 8192  # the model has 4096 positions
+    # Only the engine can tell, for this is a path in the container.
+    fleet.models[0]["engine"]["tokenizer"] = "/no/such/tokenizer"
     played = fleet.play("deploy")
-    fleet.models[0]["engine"]["max_model_len"] = 1024
+    del fleet.models[0]["engine"]["tokenizer"]
     assert played.rc != 0
     (result,) = played.results("vllm_servers")
-    assert result["diagnosis"][0]["causes"][0]["id"] == "max-model-len-too-large"
-    assert "4096" in played.failure.splitlines()[0]
+    assert result["diagnosis"][0]["causes"][0]["id"] == "hf-bad-path-as-repo-id"
+    assert "/no/such/tokenizer" in played.failure.splitlines()[0]
     assert fleet.containers()["vllm-real-0"].id == before
     assert ask(fleet, "/v1/models")["data"][0]["max_model_len"] == 1024
     assert not fleet.play("deploy").changed

@@ -1,19 +1,18 @@
 # Copyright (c) 2026, the gpufleet.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pipeline on the real Docker Engine. The tests of a file follow each other on one fleet, as runs do in real life."""
+"""The pipeline on the real Docker Engine. The tests follow each other on one fleet, as runs do in real life."""
 
 from __future__ import annotations
 
 import json
-import pathlib
 import typing as t
 import urllib.request
 
 import pytest
 import yaml
 
-from support.fleet import BUILD, Fleet
+from support.fleet import Fleet
 
 PREDICTED = ("changed", "actions", "diff")
 
@@ -134,67 +133,3 @@ def test_status_shows_the_fleet_and_the_action_group_has_the_modules(two: Fleet)
     assert [server["name"] for server in info["servers"]] == ["vllm-a-0", "vllm-a-1"]
     assert info["servers"][0]["version"].startswith("0.32.0")
     assert info["servers"][0]["metrics"]["generation_tokens_total"] >= 1
-
-
-@pytest.mark.parametrize(
-    ("state", "changed", "status"),
-    [
-        ("present", False, "running"),
-        ("stopped", True, "exited"),
-        ("stopped", False, "exited"),
-        ("present", False, "exited"),
-        ("restarted", True, "running"),
-        ("absent", True, None),
-    ],
-)
-def test_each_state_is_reached_as_check_mode_predicts(
-    two: Fleet, state: str, changed: bool, status: str | None
-) -> None:
-    before = two.identities()
-    (predicted,) = two.deploy("--check", server_state=state).results("vllm_servers")
-    assert two.identities() == before
-    played = two.deploy(server_state=state)
-    assert played.rc == 0, played.output
-    (real,) = played.results("vllm_servers")
-    assert (real["changed"], real["actions"]) == (predicted["changed"], predicted["actions"])
-    assert real["changed"] == changed
-    containers = two.containers()
-    if status is None:
-        assert not containers
-        return
-    assert {one.status for one in containers.values()} == {status}
-    assert {name: one.id for name, one in containers.items()} == {name: one[0] for name, one in before.items()}
-
-
-def test_replicas_spread_over_hosts_and_teardown_leaves_strangers(two: Fleet) -> None:
-    two.host_vars = {
-        name: {
-            "host_fleet": f"{two.name}-{name}",
-            "host_state_dir": str(two.state_dir / name),
-            "host_port_range": [two.first_port + offset, two.first_port + offset + 9],
-        }
-        for name, offset in (("left", 0), ("right", 10))
-    }
-    played = two.deploy()
-    assert played.rc == 0, played.output
-    (plan,) = played.results("fleet_plan")
-    assert {one["server"]: one["host"] for one in plan["placements"]} == {"vllm-a-0": "left", "vllm-a-1": "right"}
-    stranger = two.docker.containers.create(two.stand_in, name=f"{two.name}-stranger")
-    try:
-        removed = two.play("teardown")
-        assert removed.rc == 0, removed.output
-        assert not two.containers()
-        assert two.docker.containers.get(stranger.id).status == "created"
-        assert not two.play("teardown").changed
-    finally:
-        stranger.remove(force=True)
-
-
-def test_modules_run_on_a_target_with_the_oldest_python(fleet: Fleet) -> None:
-    interpreter = BUILD / "venv-target-3.9" / "bin" / "python"
-    assert pathlib.Path(interpreter).exists(), "make integration makes it: tools/venvs.sh target-3.9"
-    fleet.host_vars = {"old": {"ansible_python_interpreter": str(interpreter)}}
-    fleet.models = [fleet.model("old")]
-    played = fleet.deploy()
-    assert played.rc == 0, played.output
-    assert not fleet.deploy().changed

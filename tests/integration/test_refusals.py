@@ -133,4 +133,4 @@ def test_the_collection_works_with_everything_but_its_content_removed(fleet: Fle
     fleet.collections = tmp_path / "collections"
     checked = fleet.play("gpufleet.vllm.check", server_allow_stand_in=True)
     assert checked.rc == 0, checked.output
-    assert checked.results("fleet_plan")[0]["placements"][0]["server"] == "vllm-tiny-0"
+    assert checked.results("fleet_plan")[0]["placements"][0]["server"] == "vllm-probe-0"

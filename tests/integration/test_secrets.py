@@ -40,7 +40,7 @@ def status_of(port: str, key: str | None) -> int:
 def guarded(fleets: t.Callable[[], Fleet]) -> Fleet:
     """A model with an API key and a hub token; the tests that use it follow each other."""
     fleet = fleets()
-    fleet.models = [fleet.model(secrets={"api_key": KEY, "hub_token": TOKEN})]
+    fleet.models = [fleet.model("guarded", secrets={"api_key": KEY, "hub_token": TOKEN})]
     return fleet
 
 
@@ -51,7 +51,7 @@ def test_secrets_show_nowhere_and_work(guarded: Fleet) -> None:
         for secret in fragments(KEY, TOKEN):
             assert secret not in played.output
             assert secret not in json.dumps(played.records)
-    container = guarded.containers()["vllm-tiny-0"]
+    container = guarded.containers()["vllm-guarded-0"]
     container.reload()
     inspected = json.dumps(container.attrs)
     top = json.dumps(container.top())

@@ -59,10 +59,11 @@ class Fleet:
         self.models: t.Any = []
         self.first_port = random.randrange(20000, 30000)
         self.host_vars: dict[str, t.Any] = {}
+        self.planned: dict[str, t.Any] = {}
         self.collections = BUILD / "collections"
         self.docker = docker.from_env()
 
-    def model(self, name: str = "tiny", **changes: t.Any) -> dict[str, t.Any]:
+    def model(self, name: str = "probe", **changes: t.Any) -> dict[str, t.Any]:
         """A model on the stand-in that starts within half a second."""
         spec = {
             "name": name,

@@ -191,11 +191,7 @@ def check_action_group(root: Path) -> list[str]:
             f"meta/runtime.yml: action group vllm names {name}, which is no module"
             for name in sorted(set(listed) - there)
         ),
-        *(
-            []
-            if listed == sorted(set(listed))
-            else ["meta/runtime.yml: group vllm is not sorted, or names one twice"]
-        ),
+        *([] if listed == sorted(set(listed)) else ["meta/runtime.yml: group vllm is not sorted, or names one twice"]),
     ]
 
 

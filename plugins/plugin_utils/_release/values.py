@@ -96,6 +96,8 @@ def _check_json(option: Option, value: Any) -> str | None:
             value = json.loads(value)
         except ValueError as error:
             return f"must be a mapping or JSON text; the text is no JSON: {error}"
+        except RecursionError:
+            return "is nested too deeply"
     if option.config is not None and not isinstance(value, dict):
         return f"must be a mapping of {option.config} fields, not {_what(value)}"
     return _serialisable(value)

@@ -98,11 +98,7 @@ def option_arguments(spec: ModelSpec, release: Release) -> list[str]:
 
 
 def _check_value(option: Option, value: object) -> str | None:
-    try:
-        reason = check_value(option, value)
-    except RecursionError:
-        # A JSON text of thousands of brackets.
-        return "is nested too deeply"
+    reason = check_value(option, value)
     return short(reason, _REASON_LENGTH) if reason else None
 
 

@@ -84,3 +84,9 @@ def test_no_value_is_too_odd(version: str, value: Any) -> None:
     for option in load(version).options.values():
         if check_value(option, value) is None:
             assert all(isinstance(argument, str) for argument in render_option(option, value))
+
+
+def test_json_text_of_many_brackets_is_a_reason_and_no_crash() -> None:
+    option = load("0.33.0").option("hf_overrides")
+    assert option is not None
+    assert check_value(option, "[" * 100_000)
