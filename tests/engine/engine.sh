@@ -95,7 +95,8 @@ build_stand_in() {
     rm -rf "$root" && mkdir -p "$metadata" "$root/usr/local/bin"
     # The distribution and the command are named as the real ones, so that whoever asks gets an answer in the same form.
     printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s+standin\n' "$VLLM_VERSION" >"$metadata/METADATA"
-    install -m 0755 "$HERE/stand_in/server.py" "$root/usr/local/bin/vllm"
+    { echo '#!/usr/bin/python3'; cat "$HERE/stand_in/server.py"; } >"$root/usr/local/bin/vllm"
+    chmod 0755 "$root/usr/local/bin/vllm"
     layer "$image" "$from" "$root" 'ENTRYPOINT ["vllm","serve"]' \
         "LABEL gpufleet.recipe=$recipe gpufleet.vllm.stand-in=true"
     rm -rf "$root"

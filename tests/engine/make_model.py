@@ -81,7 +81,7 @@ def weights() -> bytes:
     data = bytearray()
     for name, shape in sorted(shapes().items()):
         start, count = len(data), shape[0] * (shape[1] if len(shape) == 2 else 1)
-        values = [1.0] * count if len(shape) == 1 else [(rng.random() - 0.5) / 5 for _ in range(count)]
+        values = [1.0] * count if len(shape) == 1 else [(rng.random() - 0.5) / 5 for _number in range(count)]
         data += b"".join(struct.pack("<f", value)[2:] for value in values)  # a float's upper half is the bfloat16
         header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, len(data)]}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -161,7 +161,7 @@ def blob_name(name: str, content: bytes) -> str:
 def write_cache(hub: Path) -> Path:
     """Write the repository below the hub cache folder and return its snapshot."""
     blobs = {name: (blob_name(name, content), content) for name, content in sorted(files().items())}
-    commit = hashlib.sha1("".join(f"{name} {blob}\n" for name, (blob, _) in blobs.items()).encode()).hexdigest()
+    commit = hashlib.sha1("".join(f"{name} {blob}\n" for name, (blob, _size) in blobs.items()).encode()).hexdigest()
     repo = hub / ("models--" + REPO_ID.replace("/", "--"))
     snapshot = repo / "snapshots" / commit
     for folder in (repo / "blobs", repo / "refs", snapshot):

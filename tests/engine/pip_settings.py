@@ -25,8 +25,8 @@ def settings() -> dict[str, str]:
     listed = subprocess.run([sys.executable, "-m", "pip", "config", "list"], check=True, capture_output=True, text=True)
     found: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for line in listed.stdout.splitlines():
-        key, _, value = line.partition("=")
-        section, _, option = key.partition(".")
+        key, _equals, value = line.partition("=")
+        section, _dot, option = key.partition(".")
         if section in found and option not in LEFT_OUT:
             found[section][option] = str(ast.literal_eval(value))
     ca_bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")

@@ -92,7 +92,7 @@ def probe(folder: Path) -> Facts:
     # Some releases (0.8.5) take one of two lists of choices out of a set, by chance: the same chance every time.
     fixed = {**os.environ, "PYTHONHASHSEED": "0"}
     command = [PYTHON, HERE / "probe.py", folder]
-    done = subprocess.run(command, env=fixed, capture_output=True, text=True, timeout=PROBE_SECONDS)
+    done = subprocess.run(command, env=fixed, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False)
     if done.returncode:
         raise RuntimeError("its parser could not be built:\n" + "\n".join(done.stderr.splitlines()[-4:]))
     return json.loads(done.stdout.splitlines()[-1])

@@ -18,7 +18,7 @@ from pip._internal.models.candidate import InstallationCandidate
 
 def candidates(command: object) -> tuple[object, dict[str, list[InstallationCandidate]]]:
     """Everything the index offers of vLLM, by version: sdists of vllm, and CPU wheels for releases without an sdist."""
-    options, _ = command.parse_args(["--quiet", "--no-deps", "vllm"])
+    options, _arguments = command.parse_args(["--quiet", "--no-deps", "vllm"])
     session = command.get_default_session(options)
     finder = command._build_package_finder(options, session, ignore_requires_python=True)
     found: dict[str, list[InstallationCandidate]] = {}

@@ -311,7 +311,7 @@ def _allow_known_model_types() -> None:
 
 def main() -> int:
     """Print the facts as one JSON object on the last line of standard output."""
-    _, parser = load_parser(Path(sys.argv[1]))
+    _command, parser = load_parser(Path(sys.argv[1]))
     module_options = {name for action in module_parser()._actions for name in action.option_strings}
     options: dict[str, Any] = {}
     for action in parser._actions:

@@ -103,7 +103,7 @@ def main() -> int:
     bad = 0
     for version in versions:
         command = [WORK / "venv" / "bin" / "python", __file__, "--inside", version, WORK / "sources" / version]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             bad += 1
             print(f"vLLM {version}: could not be verified:\n{done.stderr[-1500:]}", flush=True)

@@ -31,7 +31,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.wanted im
     wanted_container,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError, Refused, StartFailed
-from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import http
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
 
 Server = t.Mapping[str, t.Any]
 
@@ -208,7 +208,7 @@ class Converger:
                     "name": name,
                     "model": server["model"],
                     "state": server_state(one),
-                    "url": http.Server(*one.spec.listen).url if one else None,
+                    "url": endpoint.Server(*one.spec.listen).url if one else None,
                     "container_id": one.state.id if one else None,
                     "started_at": one.state.started_at if one else None,
                     "timeline": timelines.get(name, []),

@@ -18,7 +18,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed 
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import LABEL_MODEL
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.wanted import Image
-from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import http, metrics
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint, metrics
 
 # Kernel tables of TCP sockets; state 0A is LISTEN (include/net/tcp_states.h of Linux).
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
@@ -65,11 +65,11 @@ def ports_in_use(servers: t.Sequence[t.Mapping[str, t.Any]]) -> list[int]:
 
 def _with_health(one: Observed) -> Observed:
     # A paused container takes connections and never answers.
-    return one._replace(healthy=one.state.status == "running" and http.healthy(http.Server(*one.spec.listen)))
+    return one._replace(healthy=one.state.status == "running" and endpoint.healthy(endpoint.Server(*one.spec.listen)))
 
 
 def _describe(one: Observed, with_metrics: bool) -> dict[str, t.Any]:
-    spec, state, server = one.spec, one.state, http.Server(*one.spec.listen)
+    spec, state, server = one.spec, one.state, endpoint.Server(*one.spec.listen)
     return {
         "name": spec.name,
         "model": spec.labels.get(LABEL_MODEL, ""),
@@ -86,10 +86,10 @@ def _describe(one: Observed, with_metrics: bool) -> dict[str, t.Any]:
         "oom_killed": state.oom_killed,
         "restarts": state.restart_count,
         "version": _version(server) if one.healthy else None,
-        "metrics": metrics.figures(http.get(server, "/metrics").body) if one.healthy and with_metrics else None,
+        "metrics": metrics.figures(endpoint.get(server, "/metrics").body) if one.healthy and with_metrics else None,
     }
 
 
-def _version(server: http.Server) -> str | None:
-    answer = http.get(server, "/version")
-    return str(http.decoded(answer).get("version")) if answer.status == 200 else None
+def _version(server: endpoint.Server) -> str | None:
+    answer = endpoint.get(server, "/version")
+    return str(endpoint.decoded(answer).get("version")) if answer.status == 200 else None

@@ -14,7 +14,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine im
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import observed_state
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
-from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import http
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.follow import Expected, follow
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.stages import Event
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.watch import Failure, Watch
@@ -113,7 +113,7 @@ class Start:
         return follow(
             self._engine,
             self._name,
-            http.Server(listen["address"], int(listen["port"]), self._secrets.get("api_key")),
+            endpoint.Server(listen["address"], int(listen["port"]), self._secrets.get("api_key")),
             Expected(probe["kind"], names, probe["max_model_len"]) if names else None,
             self._watch,
             self._report,
@@ -168,7 +168,7 @@ class Start:
         listen = self._action.former.listen if self._action.former is not None else ("", 0)
         try:
             self._engine.start(self._name)
-            failure = follow(self._engine, self._name, http.Server(*listen), None, watch, self._report)
+            failure = follow(self._engine, self._name, endpoint.Server(*listen), None, watch, self._report)
         except FleetError as error:
             return f"the former container is back, and did not start: {error}"
         if failure:

@@ -25,7 +25,10 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec impo
 # The image's own python3 is used because every vLLM image has it and not every one has curl; image_info has run it
 # before. The address is the container's own loopback, so the check needs no published port and no API key (/health
 # never asks for one).
-_HEALTH_PROGRAM = "import urllib.request as r; r.urlopen('http://127.0.0.1:{port}/health', timeout=5)"
+_HEALTH_PROGRAM = (
+    "import http.client as h; c = h.HTTPConnection('127.0.0.1', {port}, timeout=5); c.request('GET', '/health'); "
+    "raise SystemExit(c.getresponse().status != 200)"
+)
 # What the Docker Engine makes of 0 (daemon/config of moby, DefaultShmSize).
 _ENGINE_SHM_BYTES = 64 * 2**20
 # The Engine keeps cores in units of 1e-9; what a person writes has no more digits than these.

@@ -14,7 +14,7 @@ import typing as t
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import ContainerState, observed_state
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable, FleetError
-from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import http
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.stages import Event
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.watch import Failure, Watch
 
@@ -45,7 +45,7 @@ class Expected(t.NamedTuple):
 def follow(
     engine: Engine,
     container: str,
-    server: http.Server,
+    server: endpoint.Server,
     expected: Expected | None,
     watch: Watch,
     report: t.Callable[[Event], None],
@@ -64,7 +64,7 @@ def follow(
 def _follow(
     engine: Engine,
     container: str,
-    server: http.Server,
+    server: endpoint.Server,
     expected: Expected | None,
     watch: Watch,
     report: t.Callable[[Event], None],
@@ -96,7 +96,7 @@ def _follow(
                 # log.
                 log.open()
             next_state = now + STATE_SECONDS
-        if http.healthy(server, HEALTH_TIMEOUT):
+        if endpoint.healthy(server, HEALTH_TIMEOUT):
             log.hand_to(watch, report, 0.0)
             return _verify(server, expected, watch, report)
 
@@ -113,13 +113,13 @@ def _last_state(engine: Engine, container: str) -> ContainerState | None:
 
 
 def _verify(
-    server: http.Server, expected: Expected | None, watch: Watch, report: t.Callable[[Event], None]
+    server: endpoint.Server, expected: Expected | None, watch: Watch, report: t.Callable[[Event], None]
 ) -> Failure | None:
     """Healthy is not yet ready: it must serve what was asked for and answer one real request."""
     if expected is not None:
-        problem = http.model_problem(server, expected.served_names, expected.max_model_len) or http.request_problem(
-            server, expected.kind, expected.served_names[0]
-        )
+        problem = endpoint.model_problem(
+            server, expected.served_names, expected.max_model_len
+        ) or endpoint.request_problem(server, expected.kind, expected.served_names[0])
         if problem:
             return Failure("wrong", f"/health answers 200, but {problem}")
     watch.ready(time.monotonic())

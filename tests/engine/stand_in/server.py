@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # Copyright (c) 2026, the gpufleet.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
@@ -155,7 +154,7 @@ def flood(lines_per_second: int) -> None:
     """Fill the log."""
     number = 0
     while True:
-        for _ in range(lines_per_second):
+        for _line in range(lines_per_second):
             number += 1
             say("APIServer", "stand_in.py:1", f"flood line {number} " + "x" * 120)
         time.sleep(1)
@@ -267,7 +266,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def allowed(self, path: str) -> bool:
         """Whether the request may pass; answers 401 when not. Only the paths that vLLM guards need a key."""
-        scheme, _, token = self.headers.get("authorization", "").partition(" ")
+        scheme, _space, token = self.headers.get("authorization", "").partition(" ")
         if not self.keys or not path.startswith(GUARDED) or (scheme.lower() == "bearer" and token in self.keys):
             return True
         self.reply(401, {"error": "Unauthorized"})

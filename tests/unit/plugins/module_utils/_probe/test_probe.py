@@ -13,7 +13,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import http as probe
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint as probe
 from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import metrics
 
 

@@ -34,8 +34,8 @@ DEFAULTS = {"0.16.0": 0.9, "0.19.0": 0.9, "0.32.0": 0.92, "0.33.0": 0.92}
 def ledger(
     engine: dict[str, t.Any],
     release: str = "0.19.0",
-    config: dict[str, t.Any] = LLAMA_8B_CONFIG,
-    found: dict[str, t.Any] = LLAMA_WEIGHTS,
+    config: dict[str, t.Any] | None = None,
+    found: dict[str, t.Any] | None = None,
     total: int = H100,
     kind: str = "gpu",
     env: dict[str, str] | None = None,
@@ -43,9 +43,11 @@ def ledger(
     """The ledger of these engine options on an H100."""
     asked, faults = read_asked(engine, env or {})
     assert faults == {}
-    shape = geometry(config)
+    shape = geometry(config or LLAMA_8B_CONFIG)
     device = memory.Device(kind, "H100", total)
-    return memory.estimate(found, shape, memory.settings(release, DEFAULTS[release], asked, shape, device), device)
+    return memory.estimate(
+        found or LLAMA_WEIGHTS, shape, memory.settings(release, DEFAULTS[release], asked, shape, device), device
+    )
 
 
 # GiB of weights and of KV cache, and tokens, that vLLM 0.19.0 logged on an H100 of 79.19 GiB with

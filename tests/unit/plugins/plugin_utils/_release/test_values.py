@@ -87,6 +87,6 @@ def test_no_value_is_too_odd(version: str, value: Any) -> None:
 
 
 def test_json_text_of_many_brackets_is_a_reason_and_no_crash() -> None:
-    option = load("0.33.0").option("hf_overrides")
+    option = load("0.33.0").option("speculative_config")
     assert option is not None
     assert check_value(option, "[" * 100_000)

@@ -129,7 +129,7 @@ def test_values_as_templates_bring_them() -> None:
     )
     assert found == []
     assert (specs[0].replicas, specs[0].offline, specs[0].revision, specs[0].listen.port) == (2, True, "5", 8001)
-    assert type(specs[0].name) is str
+    assert specs[0].name.__class__ is str
     assert specs[0].user == "1000"
 
 
