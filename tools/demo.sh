@@ -11,7 +11,7 @@ set -euo pipefail
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 BUILD="$ROOT/.build"
 DEMO="$BUILD/demo"
-MADE="$DEMO/made"
+BEFORE="$DEMO/images-before"
 PYTHON="$BUILD/venv-demo/bin/python"
 INVENTORY="$ROOT/inventories/demo"
 
@@ -23,17 +23,15 @@ step() { echo; echo "=== $1/$STEPS $2   ($(printf '%d:%02d' $((SECONDS / 60)) $(
 
 playbook() { "$BUILD/venv-demo/bin/ansible-playbook" -i "$INVENTORY" "$@"; }
 
-# Remembers an image that is about to be made, so that clean removes it; one that was there before stays.
-remember_image() { docker image inspect "$1" >/dev/null 2>&1 || echo "$1" >>"$MADE"; }
+# The images of the tests' engines by name. Those that are there before the first `up` are not ours to remove.
+images() { docker images --filter 'reference=gpufleet-test/*' --format '{{.Repository}}:{{.Tag}}' | sort; }
 
 up() {
     mkdir -p "$DEMO"
     step 1 "A Docker Engine"
     "$ROOT/tools/docker_engine.sh" ensure
     step 2 "The engine: an image with vLLM's build for the CPU (a few minutes when it must be built)"
-    local image
-    image="$(sed -n 's/^ *image: *//p' "$INVENTORY/group_vars/all/models.yml" | head -n 1)"
-    remember_image "$image"
+    [ -f "$BEFORE" ] || images >"$BEFORE"
     "$ROOT/tests/engine/engine.sh" real
     step 3 "The model: a tiny Qwen3 with random weights"
     "$ROOT/tests/engine/engine.sh" model "$DEMO/hub"
@@ -50,11 +48,11 @@ clean() {
     [ -d "$DEMO" ] || { echo "demo: there is nothing to remove."; return; }
     if docker info >/dev/null 2>&1; then
         if [ -x "$PYTHON" ]; then playbook "$ROOT/playbooks/teardown.yml"; fi
-        if [ -f "$MADE" ]; then
-            while read -r image; do
+        if [ -f "$BEFORE" ]; then
+            for image in $(images | comm -13 "$BEFORE" -); do
                 echo "demo: removing the image $image"
                 docker image rm "$image" >/dev/null || echo "demo: $image is in use elsewhere and stays"
-            done <"$MADE"
+            done
         fi
     fi
     "$ROOT/tools/docker_engine.sh" stop
