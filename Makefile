@@ -32,8 +32,14 @@ demo: link ## from nothing to a served model on this machine, no GPU needed
 	@tools/demo.sh up
 
 .PHONY: demo-clean
-demo-clean: ## remove what `make demo` made, and nothing else
+demo-clean: link ## remove what `make demo` made, and nothing else
+	@if [ -d .build/demo ]; then tools/venvs.sh demo; fi
 	@tools/demo.sh clean
+
+.PHONY: demo-status
+demo-status: link ## how the server of the demonstration is
+	@tools/venvs.sh demo
+	@tools/demo.sh status
 
 .PHONY: test
 test: ## every test, with a table at the end (logs in .build/logs)
@@ -95,7 +101,7 @@ unit-target: link
 library: link ## the container library against the real Docker Engine, without playbooks
 	@tools/venvs.sh core-2.21
 	@tools/docker_engine.sh ensure
-	@tests/engine/engine.sh stand-in
+	@PATH="$(CURDIR)/.build/venv-core-2.21/bin:$$PATH" tests/engine/engine.sh stand-in
 	.build/venv-core-2.21/bin/python -m pytest tests/integration/library -n 2 --junitxml=$(RESULTS)/library.xml $(PYTEST)
 
 .PHONY: integration
@@ -142,5 +148,5 @@ link: ## the tree .build/collections, in which the collection stands as ansible 
 
 .PHONY: clean
 clean: ## remove what was made in .build, but for the engine images' cache
-	rm -rf .build/venv-* .build/stage .build/sanity-home .build/pythons .build/uv-python .build/target-lib \
+	rm -rf .build/venv-* .build/stage .build/sanity-home .build/pythons .build/uv-python .build/target-lib .build/molecule .build/tests \
 		.build/collections .build/ansible .build/results .build/logs .ansible .ruff_cache .pytest_cache

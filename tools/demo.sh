@@ -5,6 +5,7 @@
 
 # The demonstration: from nothing to a verified vLLM server on this machine. Called by make, which makes the virtual environment.
 #   tools/demo.sh up       engine, model, plan, deployment, one chat completion
+#   tools/demo.sh status   how the server is
 #   tools/demo.sh clean    remove what `up` made, and nothing else
 set -euo pipefail
 
@@ -17,18 +18,21 @@ INVENTORY="$ROOT/inventories/demo"
 
 export ANSIBLE_COLLECTIONS_PATH="$BUILD/collections" ANSIBLE_HOME="$BUILD/ansible" ANSIBLE_LOCALHOST_WARNING=0
 export PYTHONUNBUFFERED=1
+# The engine's build needs a python3 with pip, which a fresh Debian does not have; the environment has one.
+export PATH="$BUILD/venv-demo/bin:$PATH"
 
 STEPS=5
 step() { echo; echo "=== $1/$STEPS $2   ($(printf '%d:%02d' $((SECONDS / 60)) $((SECONDS % 60))) since the start)"; }
 
 playbook() { "$BUILD/venv-demo/bin/ansible-playbook" -i "$INVENTORY" "$@"; }
 
-# The images of the tests' engines by name. Those that are there before the first `up` are not ours to remove.
-images() { docker images --filter 'reference=gpufleet-test/*' --format '{{.Repository}}:{{.Tag}}' | sort; }
+# The images that engine.sh real makes, by name. Those that are there before the first `up` are not ours to remove.
+images() { docker images --filter 'reference=gpufleet-test/base' --filter 'reference=gpufleet-test/vllm-cpu' --format '{{.Repository}}:{{.Tag}}' | sort; }
 
 up() {
     mkdir -p "$DEMO"
     step 1 "A Docker Engine"
+    docker info >/dev/null 2>&1 || touch "$DEMO/started-engine"
     "$ROOT/tools/docker_engine.sh" ensure
     step 2 "The engine: an image with vLLM's build for the CPU (a few minutes when it must be built)"
     [ -f "$BEFORE" ] || images >"$BEFORE"
@@ -38,30 +42,33 @@ up() {
     step 4 "Inspect, plan, deploy and verify with the collection's playbooks"
     playbook "$ROOT/playbooks/site.yml"
     step 5 "Ask the server"
-    "$PYTHON" "$ROOT/tools/ask.py" http://127.0.0.1:18000 tiny
+    "$PYTHON" "$ROOT/tools/ask.py" "http://$(docker port vllm-tiny-0 8000/tcp | head -n 1)" tiny
     echo
-    echo "The server goes on running. Again: make demo. Its state: ansible-playbook -i inventories/demo playbooks/status.yml"
+    echo "The server goes on running. Again: make demo. Its state: make demo-status"
     echo "Away with it: make demo-clean"
 }
 
 clean() {
     [ -d "$DEMO" ] || { echo "demo: there is nothing to remove."; return; }
-    if docker info >/dev/null 2>&1; then
-        if [ -x "$PYTHON" ]; then playbook "$ROOT/playbooks/teardown.yml"; fi
-        if [ -f "$BEFORE" ]; then
-            for image in $(images | comm -13 "$BEFORE" -); do
-                echo "demo: removing the image $image"
-                docker image rm "$image" >/dev/null || echo "demo: $image is in use elsewhere and stays"
-            done
-        fi
+    if ! docker info >/dev/null 2>&1; then
+        echo "demo: no Docker Engine answers, and the server and its image are in it. Start it (tools/docker_engine.sh ensure), then again." >&2
+        exit 1
     fi
-    "$ROOT/tools/docker_engine.sh" stop
+    playbook "$ROOT/playbooks/teardown.yml"
+    if [ -f "$BEFORE" ]; then
+        for image in $(images | comm -13 "$BEFORE" -); do
+            echo "demo: removing the image $image"
+            docker image rm "$image" >/dev/null || echo "demo: $image is in use elsewhere and stays"
+        done
+    fi
+    if [ -f "$DEMO/started-engine" ]; then "$ROOT/tools/docker_engine.sh" stop; fi
     rm -rf "$DEMO"
     echo "demo: removed. The virtual environments and downloads in .build stay for the next time: make clean removes them."
 }
 
 case "${1:-}" in
     up) up ;;
+    status) playbook "$ROOT/playbooks/status.yml" ;;
     clean) clean ;;
-    *) echo "usage: ${0##*/} up|clean" >&2; exit 2 ;;
+    *) echo "usage: ${0##*/} up|status|clean" >&2; exit 2 ;;
 esac

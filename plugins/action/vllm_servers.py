@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 import typing as t
@@ -13,7 +12,7 @@ import typing as t
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.explain import explain_failures
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.progress import progress_line
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.progress import progress_line, read_events
 
 # Seconds. The module itself ends a start by evidence; this bound only keeps a lost job from being followed for ever.
 FOLLOWED_SECONDS = 24 * 3600
@@ -21,9 +20,7 @@ FOLLOWED_SECONDS = 24 * 3600
 LOOK_SECONDS = 0.5
 JOB_LOOKS = 10
 # What async_status adds to the module's own result.
-JOB_KEYS = {
-    *("ansible_job_id", "started", "finished", "stdout", "stderr", "stdout_lines", "stderr_lines"),
-}
+JOB_KEYS = {"ansible_job_id", "started", "finished", "stdout", "stderr", "stdout_lines", "stderr_lines"}
 
 
 class ActionModule(ActionBase):
@@ -55,30 +52,35 @@ class ActionModule(ActionBase):
 
     def _follow(self, task_vars: t.Any) -> dict[str, t.Any]:
         """Run the module as a job and show its progress; its result."""
-        progress = f"/tmp/.gpufleet-vllm-{secrets.token_hex(8)}"
+        progress = self._connection._shell.join_path(self._job_folder(), f"progress-{secrets.token_hex(8)}")
         job = self._module(task_vars, dict(self._task.args, progress_file=progress), job=True)
         if not job.get("ansible_job_id"):
             return job
-        read, looks, news, result = 0, 0, False, None
-        while result is None:
-            time.sleep(LOOK_SECONDS)
-            looks += 1
-            # News may be the last of the job; otherwise asking for its state, which costs a module call, can wait.
-            if news or looks % JOB_LOOKS == 0:
-                state = self._job(task_vars, job["ansible_job_id"], "status")
-                result = state if state.get("finished") or state.get("failed") else None
-            # After the job's end this shows what it said last.
-            text = self._low_level_execute_command(f"tail -c +{read + 1} {progress} 2>/dev/null || true")["stdout"]
-            whole = text[: text.rfind("\n") + 1]
-            news, read = bool(whole), read + len(whole.encode())
-            for line in whole.splitlines():
-                self._display.display(progress_line(task_vars["inventory_hostname"], json.loads(line)))
-        self._job(task_vars, job["ansible_job_id"], "cleanup")
-        self._low_level_execute_command(f"rm -f {progress}")
+        read, looks, news, result = 0, 0, 0, None
+        try:
+            while result is None:
+                time.sleep(LOOK_SECONDS)
+                looks += 1
+                # News may be the last of the job; otherwise asking for its state, which costs a module call, can wait.
+                if news or looks % JOB_LOOKS == 0:
+                    state = self._job(task_vars, job["ansible_job_id"], "status")
+                    result = state if state.get("finished") or state.get("failed") else None
+                # After the job's end this shows what it said last.
+                text = self._low_level_execute_command(f"tail -c +{read + 1} {progress} 2>/dev/null || true")["stdout"]
+                events, news = read_events(text)
+                read += news
+                for event in events:
+                    self._display.display(progress_line(task_vars["inventory_hostname"], event))
+        finally:
+            self._job(task_vars, job["ansible_job_id"], "cleanup")
+            self._low_level_execute_command(f"rm -f {progress}")
         return {key: value for key, value in result.items() if key not in JOB_KEYS}
 
     def _job(self, task_vars: t.Any, job_id: str, mode: str) -> dict[str, t.Any]:
         """What async_status says of the job; mode is status, or cleanup to remove what the job has left."""
-        folder = self._remote_expand_user(self.get_shell_option("async_dir", default="~/.ansible_async"))
-        args = {"jid": job_id, "mode": mode, "_async_dir": folder}
+        args = {"jid": job_id, "mode": mode, "_async_dir": self._job_folder()}
         return self._execute_module("ansible.legacy.async_status", args, task_vars=task_vars)
+
+    def _job_folder(self) -> str:
+        """Where ansible-core keeps jobs on the host; only their user can read it."""
+        return self._remote_expand_user(self.get_shell_option("async_dir", default="~/.ansible_async"))

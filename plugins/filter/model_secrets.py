@@ -8,12 +8,16 @@ from __future__ import annotations
 import typing as t
 
 
-def model_secrets(models: t.Any) -> dict[str, dict[str, str]]:
-    """The secrets of each model that has some, by the model's name; the plan reports what is malformed."""
+def model_secrets(models: t.Any, servers: t.Any) -> dict[str, dict[str, str]]:
+    """The secrets that these servers need, by the name of their model; the plan reports what is malformed.
+
+    servers: those of one host, so that no host is sent another one's secrets.
+    """
+    needed = [server["model"] for server in servers]
     found = {}
     for model in models if isinstance(models, list) else ():
         declared = model.get("secrets") if isinstance(model, dict) else None
-        if isinstance(declared, dict) and isinstance(model.get("name"), str):
+        if isinstance(declared, dict) and model.get("name") in needed:
             secrets = {name: str(value) for name, value in declared.items() if value is not None}
             if secrets:
                 found[model["name"]] = secrets

@@ -192,7 +192,7 @@ options:
             default: /run/secrets/vllm
   secrets:
     description:
-      - Secrets of the servers by the name of their model, for example C({"qwen3-8b" {"api_key" "..."}}).
+      - "Secrets of the servers by the name of their model, for example C({qwen3-8b: {api_key: ...}})."
       - They are written to files of mode 0600 on the host that only the container's user can read, and appear nowhere
         else. A server whose secrets change is replaced.
     type: dict
@@ -233,7 +233,7 @@ EXAMPLES = r"""
 - name: Bring this host's servers to the plan
   gpufleet.vllm.vllm_servers:
     servers: "{{ vllm_plan.hosts[inventory_hostname] }}"
-    secrets: "{{ vllm_models | gpufleet.vllm.model_secrets }}"
+    secrets: "{{ vllm_models | gpufleet.vllm.model_secrets(vllm_plan.hosts[inventory_hostname]) }}"
     prune: true
 
 - name: Remove all servers of the fleet from this host
@@ -300,6 +300,7 @@ problems:
 """
 
 import json
+import os
 import threading
 import time
 import typing as t
@@ -376,8 +377,13 @@ def progress_writer(path: str | None) -> t.Callable[[str, Event], None]:
         if path is None:
             return
         line = dict(event._asdict(), server=server, seconds=round(time.monotonic() - began, 1))
-        with lock, open(path, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(line) + "\n")
+        with lock:
+            # A link that somebody put there is not followed.
+            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+            try:
+                os.write(handle, (json.dumps(line) + "\n").encode())
+            finally:
+                os.close(handle)
 
     return write
 

@@ -103,7 +103,7 @@ def test_what_real_vllm_refuses_is_diagnosed_and_the_former_server_serves_again(
     assert "/no/such/tokenizer" in played.failure.splitlines()[0]
     assert fleet.containers()["vllm-real-0"].id == before
     assert ask(fleet, "/v1/models")["data"][0]["max_model_len"] == 1024
-    assert not fleet.play("deploy").changed
+    assert fleet.play("deploy").unchanged
 
 
 def test_teardown_leaves_nothing(fleet: Fleet) -> None:

@@ -37,7 +37,7 @@ layer() {
     for change in "$@"; do changes+=(--change "$change"); done
     container="$(docker create "$from" true)"
     tar --owner=0 --group=0 --numeric-owner -C "$folder" -cf - . | docker cp - "$container:/"
-    docker commit "${changes[@]}" "$container" "$image" >/dev/null
+    docker commit --change 'CMD []' "${changes[@]}" "$container" "$image" >/dev/null
     docker rm "$container" >/dev/null
 }
 

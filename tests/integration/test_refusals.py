@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 import shutil
 import socket
@@ -75,8 +74,6 @@ def test_the_docker_engine_not_reachable(fleet: Fleet, monkeypatch: pytest.Monke
 
 
 def test_the_disk_full(fleet: Fleet) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("mounting a small disk needs root")
     fleet.state_dir.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(fleet.state_dir)], check=True)
     try:
@@ -117,10 +114,10 @@ def test_no_gpu_is_a_fact_with_its_reason_and_the_plan_goes_on(fleet: Fleet) -> 
     checked = fleet.play("check", server_allow_stand_in=True)
     assert checked.rc == 0 and not checked.changed, checked.output
     gpu = checked.results("gpu_facts")[0]["ansible_facts"]["vllm_gpu"]
-    if gpu["available"]:
-        pytest.skip("this machine has a GPU")
-    assert gpu["gpus"] == [] and gpu["reason"]
-    assert checked.results("fleet_plan")[0]["placements"][0]["gpus"] == []
+    # On a machine with GPUs there are some and no reason.
+    assert bool(gpu["gpus"]) != bool(gpu["reason"])
+    if not gpu["gpus"]:
+        assert checked.results("fleet_plan")[0]["placements"][0]["gpus"] == []
     assert not fleet.containers()
 
 

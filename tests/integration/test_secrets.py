@@ -63,7 +63,7 @@ def test_secrets_show_nowhere_and_work(guarded: Fleet) -> None:
     files = [path for path in (guarded.state_dir / "secrets").rglob("*") if path.is_file()]
     assert {path.name for path in files} == {"api_key", "hub_token"}
     assert {oct(path.stat().st_mode & 0o777) for path in files} == {"0o600"}
-    assert not guarded.deploy().changed
+    assert guarded.deploy().unchanged
 
 
 def test_a_rotated_secret_is_drift_and_the_old_one_is_gone(guarded: Fleet) -> None:

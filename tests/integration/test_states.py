@@ -88,7 +88,7 @@ def test_replicas_spread_over_hosts_and_teardown_leaves_strangers(fleet: Fleet) 
         assert removed.rc == 0, removed.output
         assert not fleet.containers()
         assert fleet.docker.containers.get(stranger.id).status == "created"
-        assert not fleet.play("teardown").changed
+        assert fleet.play("teardown").unchanged
     finally:
         stranger.remove(force=True)
 
@@ -100,4 +100,4 @@ def test_modules_run_on_a_target_with_the_oldest_python(fleet: Fleet) -> None:
     fleet.models = [fleet.model("old")]
     played = fleet.deploy()
     assert played.rc == 0, played.output
-    assert not fleet.deploy().changed
+    assert fleet.deploy().unchanged

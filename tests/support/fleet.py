@@ -11,6 +11,7 @@ import os
 import pathlib
 import random
 import subprocess
+import sys
 import typing as t
 
 import docker
@@ -39,6 +40,12 @@ class Played:
     def changed(self) -> bool:
         """Whether any task changed something."""
         return any(record["result"].get("changed") for record in self.records)
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the run succeeded and changed nothing."""
+        assert self.rc == 0, self.output
+        return not self.changed
 
     @property
     def failure(self) -> str:
@@ -147,8 +154,9 @@ class Fleet:
 
 def engine(*arguments: str) -> str:
     """Run tests/engine/engine.sh; the last line that it prints."""
-    run = subprocess.run(
-        [str(ROOT / "tests/engine/engine.sh"), *arguments], capture_output=True, text=True, check=False
-    )
+    # The engine's build needs a python3 with pip: that of the tests' environment comes first.
+    path = f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}"
+    command = [str(ROOT / "tests/engine/engine.sh"), *arguments]
+    run = subprocess.run(command, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return run.stdout.strip().splitlines()[-1]

@@ -124,7 +124,8 @@ class Store:
         for mount in spec.mounts:
             if self.owns(mount.source) and not os.path.isdir(mount.source):
                 with _told("make", mount.source):
-                    os.makedirs(mount.source, mode=0o755)
+                    # Servers of one image share their cache, and start at the same time.
+                    os.makedirs(mount.source, mode=0o755, exist_ok=True)
                     if owner:
                         os.chown(mount.source, *owner)
 

@@ -29,6 +29,8 @@ GIB = 2**30
 BASE_SECONDS = 900
 SLOW_DISK_BYTES_PER_SECOND = 100 * 2**20
 STALL_SECONDS = 600
+# A model that is not on the host is fetched by the engine, which may take hours and shows no progress within a file.
+FETCH_SECONDS = 24 * 3600
 # The longest that running requests are waited for at the end, and what Docker adds before it kills.
 STOP_SECONDS = 60
 
@@ -64,7 +66,7 @@ def render_server(
     """
     secrets = [name for name in ("api_key", "hub_token") if getattr(spec.secrets, name) is not None]
     weights = profile["weights"]["total_bytes"] if profile and profile["weights"] else 0
-    deadline = deadline_seconds(weights)
+    deadline = deadline_seconds(weights) if profile else FETCH_SECONDS
     entrypoint = list(spec.entrypoint or image["entrypoint"])
     return {
         "name": name,
@@ -86,7 +88,7 @@ def render_server(
         "read_only_root": True,
         "stop_seconds": STOP_SECONDS,
         "deadline_seconds": deadline,
-        "stall_seconds": STALL_SECONDS,
+        "stall_seconds": STALL_SECONDS if profile else FETCH_SECONDS,
         "probe": {
             "kind": "embed" if spec.engine.get("runner") == "pooling" else "generate",
             "served_names": [spec.name],

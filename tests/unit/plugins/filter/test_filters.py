@@ -31,7 +31,14 @@ def test_secrets_by_model() -> None:
         {"name": "c"},
         {"name": "d", "secrets": {"api_key": 123}},
     ]
-    assert model_secrets.model_secrets(models) == {"a": {"api_key": "k"}, "d": {"api_key": "123"}}
+    servers = [{"model": name} for name in "abcd"]
+    assert model_secrets.model_secrets(models, servers) == {"a": {"api_key": "k"}, "d": {"api_key": "123"}}
+
+
+def test_a_host_is_not_sent_the_secrets_of_others() -> None:
+    models = [{"name": name, "secrets": {"api_key": f"key of {name}"}} for name in "ab"]
+    assert model_secrets.model_secrets(models, [{"model": "b"}]) == {"b": {"api_key": "key of b"}}
+    assert model_secrets.model_secrets(models, []) == {}
 
 
 def test_sources_once_each() -> None:
@@ -50,7 +57,7 @@ def test_sources_once_each() -> None:
 
 @pytest.mark.parametrize("models", MALFORMED)
 def test_malformed_models_give_nothing(models: t.Any) -> None:
-    assert model_secrets.model_secrets(models) == {}
+    assert model_secrets.model_secrets(models, [{"model": "a"}]) == {}
     assert model_sources.model_sources(models) == []
 
 

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import pathlib
 import subprocess
 import sys
+import threading
+import types
 
 import pytest
 
@@ -123,3 +126,18 @@ def test_names(names: list[str], secrets: dict[str, dict[str, str]], expected: l
     found = list(preflight.name_problems(names, secrets))
     assert len(found) == len(expected)
     assert all(words in found[number] for number, words in enumerate(expected))
+
+
+def test_servers_that_start_at_once_share_a_cache_that_is_not_there_yet(tmp_path: pathlib.Path) -> None:
+    servers = 8
+    gate = threading.Barrier(servers)
+
+    def make(turn: int) -> None:
+        store = Store(str(tmp_path / "state"))
+        mount = types.SimpleNamespace(source=str(tmp_path / "state" / "cache" / str(turn)))
+        gate.wait()
+        store.make_own_mounts(types.SimpleNamespace(user="", mounts=[mount]))
+
+    with concurrent.futures.ThreadPoolExecutor(servers) as pool:
+        for turn in range(50):
+            assert list(pool.map(make, [turn] * servers)) == [None] * servers

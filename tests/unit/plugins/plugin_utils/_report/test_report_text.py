@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._planner import plan_fleet
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.fleet import fleet_text
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.plan import plan_text
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.progress import progress_line
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.progress import progress_line, read_events
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.table import table
 from ansible_collections.gpufleet.vllm.tests.unit.plugins.plugin_utils.builders import absent_model, rtx_host, spec
 
@@ -113,3 +113,26 @@ def test_numbers_stand_right() -> None:
 
 def test_table_without_rows() -> None:
     assert table(["a", "b"], []) == ["a  b", "-  -"]
+
+
+def test_events_are_read_as_they_are_in_the_file() -> None:
+    file = '{"stage": "loading", "text": "größer"}\n{"stage": "ready"}\n'
+    events, size = read_events(file)
+    assert [event["stage"] for event in events] == ["loading", "ready"]
+    assert size == len(file.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"stage": "loading"}\r\n{"stage": "re',  # a terminal's line ends, and a line that is being written
+        'We trust you have received the usual lecture.\n{"stage": "loading"}\r\n',
+        '{"stage": "loading"}\n{"stage',
+    ],
+)
+def test_only_whole_lines_of_the_file_are_counted(text: str) -> None:
+    assert read_events(text) == ([{"stage": "loading"}], len('{"stage": "loading"}\n'))
+
+
+def test_nothing_yet() -> None:
+    assert read_events("") == ([], 0)
