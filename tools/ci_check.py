@@ -9,6 +9,7 @@ tools/test.sh) and the JUnit files, prints one sentence for each thing missing, 
 
 from __future__ import annotations
 
+import re
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -32,6 +33,8 @@ REPORTS = (
     "library",
     "e2e",
 )
+# What colours a terminal's text.
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # Sanity tests that may have nothing to look at (pslint: the collection holds no PowerShell).
 SANITY_NOT_APPLICABLE = "No tests applicable."
 SANITY_OPTIONAL = ("pslint",)
@@ -103,10 +106,22 @@ def problems(stages: dict[str, str], cases: list[Case]) -> list[str]:
     return found
 
 
-def main(results: Path) -> int:
-    """Print the verdict on a results folder; 0 if everything essential passed."""
+def untried_roles(roles: Path, log: Path) -> list[str]:
+    """The roles whose molecule scenario did not come to its end by molecule's recap, one sentence each."""
+    text = COLOURS.sub("", log.read_text(encoding="utf-8")) if log.is_file() else ""
+    return [
+        f"molecule: the scenario of the role {role.name} was not run to its end"
+        for role in sorted(roles.iterdir())
+        if not re.search(rf"^{role.name} *: +actions=(\d+) +successful=\1 .*failed=0$", text, re.MULTILINE)
+    ]
+
+
+def main(root: Path) -> int:
+    """Print the verdict on what a run left below this folder; 0 if everything essential passed."""
+    results = root / ".build" / "results"
     cases = read_reports(results)
     found = problems(read_stages(results), cases)
+    found += untried_roles(root / "roles", root / ".build" / "logs" / "molecule.log")
     for sentence in found:
         print(f"ci: {sentence}")
     count = {outcome: sum(case.outcome == outcome for case in cases) for outcome in ("passed", "failed", "skipped")}
@@ -115,4 +130,4 @@ def main(results: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(__file__).resolve().parent.parent / ".build" / "results"))
+    sys.exit(main(Path(__file__).resolve().parent.parent))

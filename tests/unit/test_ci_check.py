@@ -17,6 +17,8 @@ CI = runpy.run_path(str(Path(__file__).resolve().parents[2] / "tools/ci_check.py
 
 def results(folder: Path) -> Path:
     """A results folder as a run leaves it in which everything passed."""
+    folder.mkdir(parents=True)
+    (folder.parents[1] / "roles").mkdir()
     (folder / "stages.tsv").write_text("".join(f"{stage}\tpassed\t1\n" for stage in CI["STAGES"]), encoding="utf-8")
     for report in CI["REPORTS"]:
         write(folder, report, "")
@@ -68,9 +70,23 @@ def stages_without(stage: str) -> Callable[[Path], Any]:
 def test_verdict(
     spoil: Callable[[Path], Any], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spoil(results(tmp_path))
+    spoil(results(tmp_path / ".build" / "results"))
     status = CI["main"](tmp_path)
     output = capsys.readouterr().out
     assert status == (1 if sentence else 0)
     assert sentence in output
     assert output.splitlines()[-1].split()[1::2] == ["passed,", "failed,", "skipped"]
+
+
+def test_a_role_whose_scenario_was_not_run_is_named(tmp_path: Path) -> None:
+    for role in ("host", "server", "store"):
+        (tmp_path / "roles" / role).mkdir(parents=True)
+    log = tmp_path / "molecule.log"
+    log.write_text(
+        "\x1b[32mhost \x1b[0m: \x1b[33mactions=5\x1b[0m  \x1b[32msuccessful=5\x1b[0m  missing=0  failed=0\n"
+        "server : actions=5  successful=4  disabled=0  missing=0  failed=1\n",
+        encoding="utf-8",
+    )
+    found = CI["untried_roles"](tmp_path / "roles", log)
+    assert [sentence.split("role ")[1].split()[0] for sentence in found] == ["server", "store"]
+    assert len(CI["untried_roles"](tmp_path / "roles", tmp_path / "none.log")) == 3
