@@ -46,7 +46,7 @@ test: ## every test, with a table at the end (logs in .build/logs)
 	@tools/test.sh $(STAGES)
 
 .PHONY: test-fast
-test-fast: link ## ruff, yamllint and the unit tests: what to run while working
+test-fast: link compiler ## ruff, yamllint and the unit tests: what to run while working
 	@tools/venvs.sh lint core-2.19
 	@$(MAKE) lint-python lint-yaml
 	.build/venv-core-2.19/bin/python -m pytest -q tests/unit $(PYTEST)
@@ -80,17 +80,23 @@ $(CORES:%=sanity-%): sanity-%:
 
 UNITS := unit-2.19 unit-2.21 unit-target
 
+# The stand-in for NVIDIA's library is compiled by the tests.
+.PHONY: compiler
+compiler:
+	@command -v gcc >/dev/null || { echo "installing gcc with apt-get" && apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends gcc libc6-dev >/dev/null; }
+
 .PHONY: unit
 unit: ## unit tests on the oldest and the newest ansible-core, and on Python 3.9 for what runs on targets
 	@$(MAKE) --keep-going $(UNITS)
 
 .PHONY: $(UNITS)
-unit-2.19 unit-2.21: unit-%: link
+unit-2.19 unit-2.21: unit-%: link compiler
 	@tools/venvs.sh core-$*
 	.build/venv-core-$*/bin/python -m pytest tests/unit --junitxml=$(RESULTS)/unit-$*.xml $(PYTEST)
 
 # A module finds ansible.module_utils on a target, and nothing else of ansible-core.
-unit-target: link
+unit-target: link compiler
 	@tools/venvs.sh core-2.21 target-3.9
 	@rm -rf .build/target-lib && mkdir -p .build/target-lib
 	@ln -s "$$(.build/venv-core-2.21/bin/python -c 'import ansible; print(*ansible.__path__)')" .build/target-lib/ansible
