@@ -12,7 +12,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 ARGUMENTS = {
-    "models": {"type": "list", "elements": "dict", "required": True},
+    # Models are checked by the planner, so that all problems come at once; a wrong type here would be the only one.
+    "models": {"type": "raw", "required": True},
     "inspections": {"type": "dict", "required": True},
     "allow_stand_in": {"type": "bool", "default": False},
     "show": {"type": "bool", "default": True},
@@ -27,9 +28,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result = super().run(tmp, task_vars)
-        # Models are checked by the planner, so that all problems come at once; a wrong type here would be the only one.
-        arguments = {**ARGUMENTS, "models": {"type": "raw", "required": True}}
-        _checked, args = self.validate_argument_spec(argument_spec=arguments)
+        _checked, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
         try:
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._planner import plan_fleet
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.plan import plan_text

@@ -39,7 +39,6 @@ class ContainerState(t.NamedTuple):
     oom_killed: bool
     error: str
     started_at: str
-    finished_at: str
     restart_count: int
     restart_policy: str
     health: str | None
@@ -106,7 +105,6 @@ def observed_state(inspect: t.Mapping[str, t.Any]) -> ContainerState:
         oom_killed=bool(state.get("OOMKilled")),
         error=state.get("Error") or "",
         started_at=state.get("StartedAt") or "",
-        finished_at=state.get("FinishedAt") or "",
         restart_count=int(inspect.get("RestartCount") or 0),
         restart_policy=(inspect["HostConfig"].get("RestartPolicy") or {}).get("Name") or "no",
         health=(state.get("Health") or {}).get("Status"),

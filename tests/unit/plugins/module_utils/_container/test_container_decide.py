@@ -64,7 +64,7 @@ def there(
 ) -> Observed:
     """A container of the fleet; ready by default when it runs."""
     running = status in ("running", "paused")
-    state = ContainerState("id", status, running, 0, False, "", "", "", 0, policy, health)
+    state = ContainerState("id", status, running, 0, False, "", "", 0, policy, health)
     one = spec(name, server or name.replace(".previous", ""), **changes)
     return Observed(one, state, running and status != "paused" if healthy is None else healthy, complete)
 

@@ -82,7 +82,7 @@ def test_lines(line: str, event: Event | None) -> None:
 
 
 def state(status: str = "running", exit_code: int = 0, oom: bool = False, restarts: int = 0) -> ContainerState:
-    return ContainerState("id", status, status == "running", exit_code, oom, "", "", "", restarts, "no", None)
+    return ContainerState("id", status, status == "running", exit_code, oom, "", "", restarts, "no", None)
 
 
 FAILURES: list[tuple[str, list[t.Any], float, str | None, str]] = [
