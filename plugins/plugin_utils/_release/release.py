@@ -6,17 +6,15 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
-CATALOGUE = Path(__file__).parent.parent / "data" / "catalogue.json"
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release import catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +50,8 @@ class Option:
     """The configuration class that a JSON object is validated into."""
     deprecated: str | None
     """What the release itself says of the deprecation."""
+    removal: str | None
+    """The release for which that announces the removal; None where it announces none."""
     serve_only: bool
     """Whether `vllm serve` has the option, but the module entrypoint has not."""
 
@@ -63,31 +63,6 @@ class Option:
         if self.repeat or self.nargs not in (None, "?"):
             return "list"
         return "json" if self.type in ("json", "json-or-str", "key=int") else "value"
-
-
-@dataclass(frozen=True, slots=True)
-class Life:
-    """In which catalogued releases an option exists."""
-
-    name: str
-    spans: tuple[tuple[str, str | None], ...]
-    """First and last release of each span; the last is None if the newest catalogued release still has the option."""
-
-    @property
-    def since(self) -> str:
-        """The first release that accepts the option."""
-        return self.spans[0][0]
-
-    @property
-    def until(self) -> str | None:
-        """The last release that accepts the option; None if the newest catalogued one does."""
-        return self.spans[-1][1]
-
-    def __str__(self) -> str:
-        return " and ".join(
-            f"it exists from {since} on" if until is None else f"it existed from {since} to {until}"
-            for since, until in self.spans
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,39 +102,25 @@ class Release:
         near = difflib.get_close_matches(name, self.options, n=3, cutoff=0.7)
         return list(dict.fromkeys(opposite + near))[:3]
 
-    def life(self, name: str) -> Life | None:
-        """The releases that have the option of this name; None if none has."""
-        states = _catalogue()["options"].get(_snake(name))
-        if not states:
-            return None
-        order = releases()
-        spans: list[tuple[str, str | None]] = []
-        for state in states:
-            since, until = state["since"], state["until"]
-            if spans and spans[-1][1] is not None and order.index(spans[-1][1]) + 1 == order.index(since):
-                since = spans.pop()[0]
-            spans.append((since, until))
-        return Life(_snake(name), tuple(spans))
-
-
-def releases() -> tuple[str, ...]:
-    """The catalogued releases, the oldest first."""
-    return tuple(_catalogue()["releases"])
+    def facts(self, section: str) -> Mapping[str, Mapping[str, Any]]:
+        """What another section of the catalogue holds of this release, by name."""
+        return catalogue.facts(section, self.version)
 
 
 def load(version: str) -> Release:
     """Facts of a version, or of the nearest catalogued one with `exact` False and a note. Never fails."""
     known, why = _nearest(version)
     note = "" if why is None else f"vLLM {version} is not in the catalogue ({why}): the facts of {known} are used"
-    options, environment, facts = _facts(known)
-    entrypoint = tuple(facts["entrypoint"]) if facts["entrypoint"] else None
+    image = catalogue.facts("images", known).get("cuda", {})
+    entrypoint = tuple(image["entrypoint"]) if image else None
     positional = entrypoint is None or entrypoint[-1] == "serve"
-    return Release(known, version, why is None, note, options, environment, entrypoint, positional)
+    environment = frozenset(catalogue.facts("environment", known))
+    return Release(known, version, why is None, note, _options(known), environment, entrypoint, positional)
 
 
 def _nearest(version: str) -> tuple[str, str | None]:
     """The catalogued release for a version, and why another one stands in (None if it does not)."""
-    order = releases()
+    order = catalogue.releases()
     try:
         wanted = Version(version)
     except InvalidVersion:
@@ -178,24 +139,10 @@ def _nearest(version: str) -> tuple[str, str | None]:
 
 
 @cache
-def _catalogue() -> dict[str, Any]:
-    return json.loads(CATALOGUE.read_text(encoding="utf-8"))
-
-
-@cache
-def _facts(version: str) -> tuple[Mapping[str, Option], frozenset[str], dict[str, Any]]:
-    """Options, environment and the remaining facts of one catalogued release."""
-    catalogue = _catalogue()
-    rank = {release: index for index, release in enumerate(catalogue["releases"])}
-    here = rank[version]
-
-    def holds(span: Mapping[str, Any]) -> bool:
-        return rank[span["since"]] <= here and (span["until"] is None or here <= rank[span["until"]])
-
-    states = ((name, next(filter(holds, spans), None)) for name, spans in catalogue["options"].items())
-    options = {name: _option(name, state) for name, state in states if state is not None}
-    environment = frozenset(name for name, spans in catalogue["environment"].items() if any(map(holds, spans)))
-    return MappingProxyType(options), environment, catalogue["releases"][version]
+def _options(version: str) -> Mapping[str, Option]:
+    return MappingProxyType(
+        {name: _option(name, facts) for name, facts in catalogue.facts("options", version).items()}
+    )
 
 
 def _option(name: str, facts: Mapping[str, Any]) -> Option:
@@ -215,6 +162,7 @@ def _option(name: str, facts: Mapping[str, Any]) -> Option:
         default=facts.get("default"),
         config=facts.get("config"),
         deprecated=facts.get("deprecated"),
+        removal=facts.get("removal"),
         serve_only=facts.get("serve_only", False),
     )
 

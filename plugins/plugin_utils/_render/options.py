@@ -9,6 +9,7 @@ Pure.
 from __future__ import annotations
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release import catalogue
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Option, Release
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.values import check_value, render_option
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
@@ -104,7 +105,7 @@ def _check_value(option: Option, value: object) -> str | None:
 
 def _unknown(model: str, name: str, release: Release) -> Problem:
     field = f"engine.{short(name)}"
-    life = release.life(name)
+    life = catalogue.life("options", name.lstrip("-").replace("-", "_"))
     if life is not None:
         return Problem(
             model, field, f"is not in vLLM {release.version}: {life}", "Remove it, or use an image that has it"

@@ -20,6 +20,8 @@ class Problem:
     """where: the model, or the host; field: dotted path as the user wrote it; reason: what is wrong; fix: what to do.
 
     value is shown, so it must never be a secret; None shows no value. A warning does not stop a plan.
+    remedy: what to write instead of the field, by section of the spec, e.g. {"engine": {"cpu_offload_gb": 4}}; an empty
+    one: leave the field out. None where no other spelling says the same.
     """
 
     where: str
@@ -28,6 +30,7 @@ class Problem:
     fix: str
     value: t.Any = None
     warning: bool = False
+    remedy: t.Mapping[str, t.Any] | None = None
 
     def __str__(self) -> str:
         shown = "" if self.value is None else f" = {short(repr(self.value), _SHOWN)}"

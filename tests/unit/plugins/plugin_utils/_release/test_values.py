@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import load, releases
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.catalogue import releases
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import load
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.values import check_value, render_option
 
 
