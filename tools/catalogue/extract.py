@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Refresh the catalogue of vLLM releases from vLLM's own packages.
 
-    python3.11 tools/catalogue/extract.py --releases 0.32.0 0.33.0 --out plugins/plugin_utils/data
+    python3.11 tools/catalogue/extract.py --releases new --out plugins/plugin_utils/data/catalogue
 
-Archives come from the package index through pip; a release's own code builds the parser of `vllm serve`, and what
-that parser has is merged into OUT/catalogue.json as soon as it is known. `--releases all` does every release from 0.6.0
-on. Archives and sources stay in .build/catalogue and are used again.
+Archives come from the package index through pip. A release's own code is executed (probe.py) and its source is read
+(source.py, images.py); the facts are merged into OUT, one file for each section, when all releases asked for are done.
+`new` does every release on the index that OUT lacks, `all` every one from 0.6.0 on. Archives and sources stay in
+.build/catalogue and are used again.
 """
 
 from __future__ import annotations
@@ -24,17 +25,22 @@ import tarfile
 import time
 import venv
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import images
+import source
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parents[1] / ".build" / "catalogue"
 PYTHON = WORK / "venv" / "bin" / "python"
 OLDEST = (0, 6, 0)
 # Of an archive only this is unpacked: the package, its metadata (vLLM asks for its own version) and the image's recipe.
-WANTED = re.compile(r"[^/]+/(vllm/.*\.(py|json|txt|jinja)|vllm\.egg-info/.*|(docker/)?Dockerfile)")
+WANTED = re.compile(r"[^/]+/(vllm/.*\.(py|json|txt|jinja)|vllm\.egg-info/.*|(docker/)?Dockerfile(\.\w+)?)")
 PROBE_SECONDS = 300
+OTHERS = {"nccl"}  # sections that nccl.py makes
+MARKED = "marked deprecated by the parser"  # probe.py's text for an option whose help says nothing
 
 Facts = dict[str, Any]
 
@@ -61,10 +67,17 @@ def fetch(versions: Iterable[str]) -> dict[str, str]:
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
+def offered() -> list[str]:
+    """Every release on the index from OLDEST on; post releases of the CPU wheels alone (0.9.2.post2) are none."""
+    own = [version for version, archive in fetch([]).items() if not (".post" in version and archive.endswith(".whl"))]
+    return [version for version in own if tuple(map(int, re.findall(r"\d+", version)[:3])) >= OLDEST]
+
+
 def unpack(archive: Path, version: str) -> Path:
     """The folder with the release's `vllm` package in it."""
     folder = WORK / "sources" / version
-    if folder.exists():
+    stamp = f".{hashlib.sha256(WANTED.pattern.encode()).hexdigest()[:12]}"  # of what was unpacked
+    if (folder / stamp).exists():
         return folder
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -83,6 +96,8 @@ def unpack(archive: Path, version: str) -> Path:
                 if member.isfile() and WANTED.fullmatch(member.name):
                     member.name = member.name.partition("/")[2]
                     sdist.extract(member, partial, filter="data")
+    (partial / stamp).touch()
+    shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder
 
@@ -98,36 +113,45 @@ def probe(folder: Path) -> Facts:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def entrypoint(folder: Path) -> list[str] | None:
-    """Entrypoint of the vllm-openai stage in the release's Dockerfile, through the stages that it is built on."""
-    recipe = next((path for path in (folder / "docker" / "Dockerfile", folder / "Dockerfile") if path.exists()), None)
-    if recipe is None:
-        return None
-    stages: dict[str, tuple[str, list[str] | None]] = {}
-    name = ""
-    for line in re.sub(r"\\\n", " ", recipe.read_text(encoding="utf-8")).splitlines():
-        if start := re.match(r"FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?", line, re.I):
-            name = start[2] or f"stage {len(stages)}"
-            stages[name] = (start[1], None)
-        elif given := re.match(r"ENTRYPOINT\s+(\[.*\])", line, re.I):
-            stages[name] = (stages[name][0], json.loads(given[1]))
-    stage = "vllm-openai"
-    while stage in stages and stages[stage][1] is None:
-        stage = stages[stage][0]
-    return stages[stage][1] if stage in stages else None
-
-
-def facts_of(version: str, archive: Path) -> Facts:
-    """All catalogued facts of one release."""
+def facts_of(version: str, archive: Path) -> dict[str, Facts]:
+    """All catalogued facts of one release, by section."""
     folder = unpack(archive, version)
-    facts = probe(folder)
-    facts["release"] = {
-        "entrypoint": entrypoint(folder),
-        "method": "executed",
-        "sha256": hashlib.sha256(archive.read_bytes()).hexdigest(),
-        "source": archive.name,
+    files = source.texts(folder / "vllm")
+    facts = {
+        "images": images.images(folder),
+        "metrics": source.metrics(files),
+        "routes": source.routes(files),
+        "generation_defaults": source.generation_defaults(files),
     }
+    how: Facts = {"method": "executed", "by_syntax_tree": ["generation_defaults", "metrics", "routes"]}
+    try:
+        executed = probe(folder)
+    except RuntimeError as error:
+        print(f"vLLM {version}: by syntax tree: {error}", flush=True)
+        executed = {"options": source.options(files), "environment": source.environment(files)}
+        how = {"method": "syntax tree"}
+    if failed := executed.pop("failed", None):
+        how["not_extracted"] = failed
+    facts |= executed
+    if not facts.get("structured_outputs_backends"):
+        facts["structured_outputs_backends"] = source.structured_outputs_backends(files)
+        how.setdefault("by_syntax_tree", []).append("structured_outputs_backends")
+    read = source.read_variables(files)
+    facts["environment"] = {name: {} if name in read else {"dead": True} for name in facts["environment"]}
+    announce(facts["options"], source.deprecations(files, facts["options"]))
+    sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+    facts["releases"] = {version: {**how, "sha256": sha256, "source": archive.name}}
     return facts
+
+
+def announce(options: Facts, announced: Mapping[str, str]) -> None:
+    """Add what is announced elsewhere than in an option's help, and for which release the removal is announced."""
+    for name, option in options.items():
+        told, elsewhere = option.get("deprecated", MARKED), announced.get(name)
+        if elsewhere and told == MARKED:
+            option["deprecated"] = elsewhere
+        if removal := source.removal(told) or source.removal(elsewhere or ""):
+            option["removal"] = removal
 
 
 def ordered(versions: Iterable[str]) -> list[str]:
@@ -135,68 +159,58 @@ def ordered(versions: Iterable[str]) -> list[str]:
     return sorted(versions, key=lambda version: [int(part) for part in re.findall(r"\d+", version)])
 
 
-def expand(catalogue: Facts) -> dict[str, Facts]:
-    """The catalogue as one complete set of facts for each release."""
-    order = list(catalogue["releases"])
-    releases: dict[str, Facts] = {
-        version: {"release": catalogue["releases"][version], "options": {}, "environment": []} for version in order
-    }
-    for section in ("options", "environment"):
-        for name, spans in catalogue[section].items():
+def read(folder: Path) -> dict[str, dict[str, Facts]]:
+    """The catalogue as one complete set of facts for each release: version, section, name."""
+    if not (folder / "releases.json").exists():
+        return {}
+    paths = [path for path in folder.glob("*.json") if path.stem not in OTHERS]
+    sections = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+    order = list(sections["releases"])
+    releases = {version: {section: {} for section in sections} for version in order}
+    for version, facts in sections.pop("releases").items():
+        releases[version]["releases"] = {version: facts}
+    for section, names in sections.items():
+        for name, spans in names.items():
             for span in spans:
                 facts = {key: value for key, value in span.items() if key not in ("since", "until")}
                 first, last = order.index(span["since"]), order.index(span["until"] or order[-1])
                 for version in order[first : last + 1]:
-                    if section == "options":
-                        releases[version]["options"][name] = facts
-                    else:
-                        releases[version]["environment"].append(name)
+                    releases[version][section][name] = facts
     return releases
 
 
-def compress(releases: dict[str, Facts]) -> Facts:
+def spans(states: list[tuple[str, Facts | None]]) -> list[Facts]:
     """Facts stored once, with the first and last release in which they hold (`until` null: in the newest, too)."""
+    found: list[Facts] = []
+    before, last = None, ""
+    for version, facts in states:
+        if facts != before:
+            if before is not None:
+                found[-1]["until"] = last
+            if facts is not None:
+                found.append({"since": version, "until": None, **dict(sorted(facts.items()))})
+        before, last = facts, version
+    return found
+
+
+def write(releases: dict[str, dict[str, Facts]], folder: Path) -> None:
+    """One file for each section, one line for each span, so that a refresh shows as few changed lines."""
     order = ordered(releases)
-
-    def spans(section: str, name: str) -> list[Facts]:
-        found: list[Facts] = []
-        before = None
-        for version in order:
-            content = releases[version][section]
-            facts = None if name not in content else {} if section == "environment" else content[name]
-            if facts is None or facts != before:
-                if found and before is not None:
-                    found[-1]["until"] = order[order.index(version) - 1]
-                if facts is not None:
-                    found.append({"since": version, "until": None, **facts})
-            before = facts
-        return found
-
-    def section(name: str) -> Facts:
-        return {key: spans(name, key) for key in sorted({key for facts in releases.values() for key in facts[name]})}
-
-    return {
-        "releases": {version: releases[version]["release"] for version in order},
-        "options": section("options"),
-        "environment": section("environment"),
-    }
+    every = {version: releases[version]["releases"][version] for version in order}
+    # The list of releases first: whoever reads meanwhile finds every release that another section names.
+    replace(folder / "releases.json", {version: json.dumps(facts) for version, facts in every.items()})
+    for section in sorted({section for facts in releases.values() for section in facts} - {"releases"}):
+        names = {name for facts in releases.values() for name in facts.get(section, ())}
+        lines = {}
+        for name in sorted(names):
+            found = spans([(version, releases[version].get(section, {}).get(name)) for version in order])
+            lines[name] = "[\n" + ",\n".join(f"  {json.dumps(span, ensure_ascii=False)}" for span in found) + "\n ]"
+        replace(folder / f"{section}.json", lines)
 
 
-def write(catalogue: Facts, path: Path) -> None:
-    """JSON with one line for each release and each span, so that a refresh shows as few changed lines."""
-
-    def line(value: Any) -> str:
-        return json.dumps(value, ensure_ascii=False)
-
-    def lines(value: Any) -> str:
-        if not isinstance(value, list):
-            return line(value)
-        return "[\n" + ",\n".join(f"   {line(span)}" for span in value) + "\n  ]"
-
-    def entries(content: Facts) -> str:
-        return ",\n".join(f"  {line(name)}: {lines(value)}" for name, value in content.items())
-
-    text = ",\n".join(f' "{section}": {{\n{entries(content)}\n }}' for section, content in catalogue.items())
+def replace(path: Path, entries: dict[str, str]) -> None:
+    """Write the entries of a section, at once."""
+    text = ",\n".join(f" {json.dumps(name, ensure_ascii=False)}: {entry}" for name, entry in entries.items())
     partial = path.with_suffix(".partial")
     partial.write_text(f"{{\n{text}\n}}\n", encoding="utf-8")
     partial.replace(path)
@@ -205,24 +219,20 @@ def write(catalogue: Facts, path: Path) -> None:
 def main() -> int:
     """Extract, merge, write; exit 1 if a release could not be done (the others are written)."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--releases", nargs="+", required=True, help="versions, or `all`")
-    parser.add_argument("--out", type=Path, required=True, help="folder of catalogue.json")
+    parser.add_argument("--releases", nargs="+", required=True, help="versions, `new` or `all`")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the catalogue")
     parser.add_argument("--jobs", type=int, default=2, help="releases at a time; each takes about 1.5 GiB")
     arguments = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
     prepare()
+    releases = read(arguments.out)
     wanted = arguments.releases
-    if wanted == ["all"]:
-        # Post releases of the CPU wheels alone (0.9.2.post2) are no releases of vLLM.
-        offered = fetch([]).items()
-        own = [version for version, archive in offered if not (".post" in version and archive.endswith(".whl"))]
-        wanted = [version for version in own if tuple(map(int, re.findall(r"\d+", version)[:3])) >= OLDEST]
+    if wanted in (["all"], ["new"]):
+        wanted = [version for version in offered() if wanted == ["all"] or version not in releases]
     print(f"Fetching {len(wanted)} archives", flush=True)
     names = fetch(wanted)
 
     arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / "catalogue.json"
-    releases = expand(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
     failed = 0
     started = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
@@ -232,14 +242,16 @@ def main() -> int:
             at = f"[{done}/{len(wanted)} after {time.monotonic() - started:.0f} s] vLLM {version}"
             try:
                 releases[version] = future.result()
-            except (RuntimeError, subprocess.TimeoutExpired) as error:
+            except (OSError, SyntaxError, ValueError, LookupError, subprocess.TimeoutExpired) as error:
                 failed += 1
-                print(f"{at}: left as it was: {error}", flush=True)
+                print(f"{at}: left as it was: {type(error).__name__}: {error}", flush=True)
             else:
-                write(compress(releases), path)
                 facts = releases[version]
-                print(f"{at}: {len(facts['options'])} options, {len(facts['environment'])} variables", flush=True)
-    print(f"{path}: {len(releases)} releases, {path.stat().st_size / 1000:.0f} kB")
+                counts = ", ".join(f"{len(content)} {section}" for section, content in sorted(facts.items()))
+                print(f"{at}: {counts}; {facts['releases'][version].get('not_extracted', '')}", flush=True)
+    write(releases, arguments.out)
+    size = sum(path.stat().st_size for path in arguments.out.glob("*.json"))
+    print(f"{arguments.out}: {len(releases)} releases, {size / 1000:.0f} kB")
     return 1 if failed else 0
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import enum
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -22,16 +21,21 @@ import os
 import re
 import sys
 import types
+import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest.mock import MagicMock
 
+import registries
+from defaults import defaults
+from plain import plain
+
 # Modules that cannot exist here: vLLM's compiled code, GPU libraries and optional accelerators' kernels.
 STAND_INS = (
-    r"(vllm\.(_(?!core_C)\w*C(_\w+)?|vllm_flash_attn(\.\w+)*|_flashmla\w*|cumem_allocator|spinloop|fs_io_C)"
+    r"(vllm\.(_(?!core_C)\w*C(_\w+)?|vllm_flash_attn(\.\w+)*|_flashmla\w*|third_party\.flashmla(\.\w+)*|cumem_allocator|spinloop|fs_io_C)"
     r"|gguf|diskcache|triton|xformers|flashinfer|vllm_flash_attn|outlines|lmformatenforcer|xgrammar|llguidance"
-    r"|outlines_core|cv2|numba)(\..*)?"
+    r"|outlines_core|cv2|numba|humming)(\..*)?"
 )
 # NVML's Python binding, in the two places that releases import it from.
 NVML = r"pynvml|vllm\.third_party\.pynvml"
@@ -47,6 +51,8 @@ NVML_ANSWERS = {
 
 # How help texts say that the option itself is deprecated; "Enable deprecated metrics" does not.
 DEPRECATED = re.compile(r"^\W*deprecated\b|[\[(]deprecated\b|\b(is|are|been|be) deprecated\b", re.I)
+
+MARKED = "marked deprecated by the parser"
 
 
 class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -76,10 +82,19 @@ class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         """Nothing to execute."""
 
 
+class Anything(type):
+    """Metaclass of stand-in classes: every attribute exists, so that enumerations of libraries can be named."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return MagicMock(name=name)
+
+
 def _anything(name: str) -> Any:
     """A class for a capitalised name, which may be subclassed, and a mock for any other."""
     if name[:1].isupper():
-        return type(name, (), {"__init__": lambda self, *args, **kwargs: None})
+        return Anything(name, (), {"__init__": lambda self, *args, **kwargs: None})
     return MagicMock(name=name)
 
 
@@ -161,9 +176,12 @@ def type_of(action: argparse.Action) -> str:
     if outcome(convert, "7k") == 7000:
         return "size-or-auto" if outcome(convert, "auto") == -1 else "size"
     if outcome(convert, "a=1") == {"a": 1}:
-        return "key=int"
+        return "json-or-key=int" if outcome(convert, '{"a": [1]}') == {"a": [1]} else "key=int"
     if outcome(convert, "a,b") == ["a", "b"]:
         return "comma-separated"
+    read = outcome(convert, "{} #")  # a comment: no JSON, but a literal of Python
+    if read is not ValueError and read is not None and not isinstance(read, str | list):
+        return "literal"
     if outcome(convert, "word") == "word":
         return "json-or-str" if isinstance(outcome(convert, '{"a": 1}'), dict) else "str"
     if outcome(convert, "7") == 7 and outcome(convert, "{}") is ValueError:
@@ -173,30 +191,27 @@ def type_of(action: argparse.Action) -> str:
     return "text"
 
 
-def config_of(action: argparse.Action) -> str | None:
-    """The configuration class that a JSON option is validated into: newer converters carry it, wrapped or not."""
+def config_of(action: argparse.Action) -> type | None:
+    """The configuration class that a JSON option is validated into."""
     queue = [action.type]
-    while queue:
+    while queue:  # newer converters carry it, wrapped or not
         convert = queue.pop()
         owner = getattr(convert, "__self__", convert)  # KVTransferConfig.from_cli
+        name = getattr(convert, "__qualname__", "")  # PoolerConfig.from_json, a static method
+        if not isinstance(owner, type) and "." in name and "<" not in name:
+            owner = getattr(sys.modules.get(convert.__module__), name.partition(".")[0], convert)
         if isinstance(owner, type) and (dataclasses.is_dataclass(owner) or hasattr(owner, "model_fields")):
-            return owner.__name__
+            return owner
         queue += getattr(convert, "__defaults__", None) or ()
         queue += [cell.cell_contents for cell in getattr(convert, "__closure__", None) or ()]
-    return type(action.default).__name__ if dataclasses.is_dataclass(action.default) else None
+    return type(action.default) if dataclasses.is_dataclass(action.default) else None
 
 
-def plain(value: Any) -> Any:
-    """A default as JSON; a configuration object is null here (its class is in the option's `config`)."""
-    if isinstance(value, enum.Enum):
-        return plain(value.value) if isinstance(value.value, str | int) else value.name
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, set | frozenset):
-        return sorted((plain(item) for item in value), key=str)
-    return value if isinstance(value, str | int | float | bool | None) else None
+def config_named_like(action: argparse.Action) -> type | None:
+    """Before converters carried their class: the one of vllm.config that is called as the option is."""
+    configs = {name.lower(): value for name, value in vars(importlib.import_module("vllm.config")).items()}
+    found = configs.get(action.dest.removeprefix("override_").replace("_", ""))
+    return found if isinstance(found, type) and dataclasses.is_dataclass(found) else None
 
 
 def boolean_of(parser: argparse.ArgumentParser, action: argparse.Action, flag: str) -> dict[str, Any] | None:
@@ -235,19 +250,20 @@ def facts_of(parser: argparse.ArgumentParser, action: argparse.Action, module_op
     help_text = "" if action.help in (None, argparse.SUPPRESS) else " ".join(action.help.split())
     deprecated = action in getattr(parser, "_deprecated", ()) or bool(DEPRECATED.search(help_text))
     known = metavar_choices(action.metavar)
+    config = config_of(action)
     facts = {
         "flag": flag,
         "aliases": sorted(set(action.option_strings) - {flag} - negative - (set(long) - set(positive))),
         "boolean": boolean,
         "type": None if boolean else type_of(action),
-        "config": config_of(action),
+        "config": config.__name__ if config else None,
         "nargs": None if boolean else action.nargs,
         "repeat": isinstance(action, argparse._AppendAction) or None,
         "choices": choices_of(action),
         "known": known,
         "default": None if action.default is argparse.SUPPRESS else plain(action.default),
         "dest": None if action.dest == flag[2:].replace("-", "_") else action.dest,
-        "deprecated": (help_text or "marked deprecated by the parser") if deprecated else None,
+        "deprecated": (help_text or MARKED) if deprecated else None,
         "serve_only": True if not module_options & set(action.option_strings) else None,
     }
     return {key: value for key, value in facts.items() if value is not None and (value != [] or key == "default")}
@@ -283,10 +299,16 @@ def load_parser(source: Path) -> tuple[argparse.ArgumentParser, argparse.Argumen
     for name in [name for name in os.environ if name.startswith(("VLLM_", "HF_", "CUDA_"))]:
         del os.environ[name]
     os.environ.update(VLLM_LOGGING_LEVEL="ERROR", HF_HUB_OFFLINE="1", VLLM_PLUGINS="")
+    _order_literals()
     _answer_for_kernels()
     _allow_known_model_types()
     sys.argv = ["vllm", "serve", "--help"]  # newer releases read their help texts only when help is asked for
     return serve_parser()
+
+
+def _order_literals() -> None:
+    """0.8.5 takes one of two Literals out of a set, by the addresses of types: always the same one here."""
+    typing._LiteralGenericAlias.__hash__ = lambda self: hash(frozenset(map(repr, self.__args__)))
 
 
 def _answer_for_kernels() -> None:
@@ -299,6 +321,8 @@ def _answer_for_kernels() -> None:
         return (lambda *args: True) if re.fullmatch(r"cutlass\w*_support\w*", name) else find(self, name)
 
     torch._ops._OpNamespace.__getattr__ = answer
+    torch.cuda.get_device_properties = lambda device=None: types.SimpleNamespace(multi_processor_count=132)
+    torch.cuda.get_device_capability = lambda device=None: NVML_ANSWERS["nvmlDeviceGetCudaComputeCapability"]
 
 
 def _allow_known_model_types() -> None:
@@ -309,16 +333,37 @@ def _allow_known_model_types() -> None:
     transformers.AutoConfig.register = lambda name, config, exist_ok=False: register(name, config, exist_ok=True)
 
 
+def tables(classes: list[type], options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The sections that the release's own tables and rules make, and why others could not be had."""
+    makers = {
+        **registries.TABLES,
+        "configs": lambda: registries.configs(classes),
+        "defaults": lambda: defaults(NVML_ANSWERS, options),  # last: it changes what NVML shows
+    }
+    sections: dict[str, Any] = {}
+    failed: dict[str, str] = {}
+    for name, make in makers.items():
+        try:
+            sections[name] = make()
+        except Exception as error:
+            failed[name] = f"{type(error).__name__}: {error}"
+    return sections | registries.of_options(options, sections), failed
+
+
 def main() -> int:
     """Print the facts as one JSON object on the last line of standard output."""
     _command, parser = load_parser(Path(sys.argv[1]))
     module_options = {name for action in module_parser()._actions for name in action.option_strings}
     options: dict[str, Any] = {}
+    classes: list[type] = []
     for action in parser._actions:
         if action.option_strings and not isinstance(action, argparse._HelpAction):
             facts = facts_of(parser, action, module_options)
             options[facts["flag"][2:].replace("-", "_")] = facts
-    print(json.dumps({"options": options, "environment": environment()}, sort_keys=True))
+            classes += filter(None, [config_of(action) or config_named_like(action)])
+    sections, failed = tables(classes, options)
+    facts = {"options": options, "environment": {name: {} for name in environment()}, **sections, "failed": failed}
+    print(json.dumps(facts, sort_keys=True))
     return 0
 
 

@@ -4,121 +4,96 @@
 
     python3.11 tools/catalogue/verify.py --releases 0.32.0 0.33.0
 
-For the releases that extract.py has unpacked. Exit 1 if anything was rejected or came back as another value.
+For each release, the commands that render_server makes are parsed by `vllm serve` and by the module entrypoint, until
+every option was given every sample of samples.py, and what the parser made of it is compared. Then the reverse: what
+check_value refuses, the parser must refuse, and the other way round. Exit 1 if anything is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
+import concurrent.futures
 import json
 import os
 import subprocess
-import sys
+import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-WORK = HERE.parents[1] / ".build" / "catalogue"
-NESTED = {"a": {"b": [1, "x y", None, True, -2.5]}}
-# Options that want texts of a form of their own; None: `vllm serve` wants a real file, or the model as its argument.
-FORMS = {"lora_modules": "name=/path", "prompt_adapters": "name=/path", "config": None, "model": None}
+ROOT = HERE.parents[1]
+WORK = ROOT / ".build" / "catalogue"
+CATALOGUE = ROOT / "plugins" / "plugin_utils" / "data" / "catalogue"
+# One release of each kind of parser; the newest of the catalogue comes on top.
+CI = ("0.6.6", "0.8.5", "0.10.2", "0.11.2", "0.17.1")
+SECONDS = 300
 
 
-def samples(option: Any) -> list[tuple[Any, Any]]:
-    """Representative values of an option, each with what the parser must make of it (Ellipsis: anything)."""
-    if option.on is not None:
-        return [(True, True), *([(False, False)] if option.off else [])]
-    if option.name in FORMS:
-        return [] if FORMS[option.name] is None else [([FORMS[option.name]], ...)]
-    if option.choices is not None:
-        pairs = [(choice, choice) for choice in option.choices]
-    else:
-        pairs = {
-            "str": [("word", "word"), ("two words", "two words"), ("-x", "-x"), ("./a.b=c,d", "./a.b=c,d"), ("", "")],
-            "int": [(7, 7), (0, 0), (-1, -1), ("12", 12)],
-            "float": [(0.5, 0.5), (2, 2.0), (-1.5, -1.5)],
-            "size": [(4096, 4096), ("4k", 4000), ("4K", 4096), ("1.5m", 1500000)],
-            "size-or-auto": [(4096, 4096), ("4k", 4000), ("4K", 4096), ("auto", -1), (-1, -1)],
-            "json": [({}, ...)] if option.config else [(NESTED, NESTED), ({}, {})],
-            "json-or-str": [(NESTED, NESTED), ("word", "word")],
-            "text": [],
-            "comma-separated": [(["a", "b"], ["a", "b"]), ("a,b", ["a", "b"])],
-            "key=int": [({"image": 2, "video": 1}, {"image": 2, "video": 1})],
-        }[option.type]
-    if option.kind == "list":
-        count = option.nargs if isinstance(option.nargs, int) else 2
-        fit = [(v, e) for v, e in pairs if not str(v).startswith("-") and v != ""]
-        many = ([fit[i % len(fit)][0] for i in range(count)], [fit[i % len(fit)][1] for i in range(count)])
-        return [many] if isinstance(option.nargs, int) else [many, *(([v], [e]) for v, e in pairs if v != "")]
-    return pairs + ([(True, True)] if option.nargs == "?" else [])
+def unpacked(versions: list[str]) -> None:
+    """Bring the sources of the releases that are not there yet."""
+    import extract
+
+    extract.prepare()
+    missing = [version for version in versions if not (WORK / "sources" / version).exists()]
+    if missing:
+        (WORK / "archives").mkdir(exist_ok=True)
+        names = extract.fetch(missing)
+        for version in missing:
+            extract.unpack(WORK / "archives" / names[version], version)
 
 
-def inside(version: str, source: Path) -> dict[str, Any]:
-    """In the catalogue's environment: render, parse, compare."""
-    import probe
-
-    from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import load
-    from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.values import render_option
-
-    root, serve = probe.load_parser(source)
-    actions = serve._option_string_actions
-    release = load(version)
-    result: dict[str, Any] = {"options": len(release.options), "renderings": 0, "rejected": [], "mismatched": []}
-    for option in release.options.values():
-        for value, expected in samples(option):
-            arguments = render_option(option, value)
-            result["renderings"] += 1
-            errors = io.StringIO()
-            try:
-                with contextlib.redirect_stderr(errors):
-                    parsed = root.parse_args(["serve", "model", *arguments])
-            except (Exception, SystemExit) as error:
-                result["rejected"].append(f"{arguments}: {(errors.getvalue().splitlines() or [repr(error)])[-1]}")
-                continue
-            got = getattr(parsed, actions[option.flag].dest)
-            inverted = isinstance(actions[option.flag], argparse._StoreFalseAction)
-            if value == "" and got is None:
-                continue  # many options take empty text for "not given"
-            if expected is not ... and got != (not expected if inverted else expected):
-                result["mismatched"].append(f"{arguments}: {got!r} instead of {expected!r}")
-    return result
+def verify(version: str) -> tuple[str, dict[str, Any] | None, float, str]:
+    """Verify a release in a process of its own: result (None: could not be done), seconds, errors."""
+    environment = {**os.environ, "PYTHONPATH": str(WORK / "collections"), "PYTHONHASHSEED": "0"}
+    command = [WORK / "venv" / "bin" / "python", HERE / "roundtrip.py", version, WORK / "sources" / version]
+    started = time.monotonic()
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=WORK
+    )
+    result = None if done.returncode else json.loads(done.stdout.splitlines()[-1])
+    return version, result, time.monotonic() - started, done.stderr[-1500:]
 
 
 def main() -> int:
-    """Verify each release in a process of its own."""
-    if sys.argv[1] == "--inside":
-        print(json.dumps(inside(sys.argv[2], Path(sys.argv[3]))))
-        return 0
+    """Verify the releases, print a line for each and every problem."""
+    known = list(json.loads((CATALOGUE / "releases.json").read_text(encoding="utf-8")))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--releases", nargs="+", required=True, help="versions that extract.py has done")
-    versions = parser.parse_args().releases
+    parser.add_argument(
+        "--releases", nargs="+", required=True, help=f"versions, all, or ci ({', '.join(CI)} and the newest)"
+    )
+    parser.add_argument("--jobs", type=int, default=2, help="releases at a time; each takes about 1.5 GiB")
+    arguments = parser.parse_args()
+    versions = {("all",): known, ("ci",): [*CI, known[-1]]}.get(tuple(arguments.releases), arguments.releases)
+    if unknown := set(versions) - set(known):
+        parser.error(f"not in the catalogue: {', '.join(sorted(unknown))}")
+    unpacked(versions)
 
     link = WORK / "collections" / "ansible_collections" / "gpufleet" / "vllm"
     link.parent.mkdir(parents=True, exist_ok=True)
     if not link.exists():
-        link.symlink_to(HERE.parents[1])
-    environment = {**os.environ, "PYTHONPATH": str(WORK / "collections"), "PYTHONHASHSEED": "0"}
-    bad = 0
-    for version in versions:
-        command = [WORK / "venv" / "bin" / "python", __file__, "--inside", version, WORK / "sources" / version]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            bad += 1
-            print(f"vLLM {version}: could not be verified:\n{done.stderr[-1500:]}", flush=True)
-            continue
-        result = json.loads(done.stdout.splitlines()[-1])
-        rejected, mismatched = result["rejected"], result["mismatched"]
-        bad += len(rejected) + len(mismatched)
-        print(
-            f"vLLM {version}: {result['options']} options, {result['renderings']} renderings, "
-            f"{len(rejected)} rejected, {len(mismatched)} mismatched",
-            *rejected,
-            *mismatched,
-            sep="\n  ",
-            flush=True,
-        )
+        link.symlink_to(ROOT)
+    bad, skipped = 0, Counter()
+    with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        for version, result, seconds, errors in pool.map(verify, versions):
+            if result is None:
+                bad += 1
+                print(f"vLLM {version}: could not be verified:\n{errors}", flush=True)
+                continue
+            skipped.update(result["skipped"])
+            problems = [f"{kind}: {problem}" for kind, found in result["problems"].items() for problem in found]
+            bad += len(problems)
+            print(
+                f"vLLM {version}: {result['options']} options, {result['renderings']} renderings in "
+                f"{result['commands']} commands, {result['texts']} texts;",
+                *(f"{len(found)} {kind}," for kind, found in result["problems"].items()),
+                f"{sum(result['skipped'].values())} skipped, {seconds:.0f} s",
+                flush=True,
+            )
+            for problem in problems:
+                print(f"  {problem}", flush=True)
+    for why, times in sorted(skipped.items()):
+        print(f"skipped {times} times: {why}")
     return 1 if bad else 0
 
 

@@ -16,6 +16,8 @@ from packaging.version import InvalidVersion, Version
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release import catalogue
 
+_MAPPINGS = ("json", "json-or-str", "key=int", "json-or-key=int", "literal")
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -28,8 +30,8 @@ class Option:
     aliases: tuple[str, ...]
     """Other flags that mean the same, short ones among them."""
     type: str | None
-    """str, int, float, size (1k, 2M), size-or-auto, json, json-or-str, key=int, comma-separated, or text (in a form
-    that only the release knows); None for a boolean."""
+    """str, int, float, size (1k, 2M), size-or-auto, json, json-or-str, key=int, json-or-key=int, literal (of Python),
+    comma-separated, or text (in a form that only the release knows); None for a boolean."""
     on: str | None
     """The argument that switches a boolean on; None if the option is no boolean."""
     off: str | None
@@ -62,7 +64,7 @@ class Option:
             return "boolean"
         if self.repeat or self.nargs not in (None, "?"):
             return "list"
-        return "json" if self.type in ("json", "json-or-str", "key=int") else "value"
+        return "json" if self.type in _MAPPINGS else "value"
 
 
 @dataclass(frozen=True, eq=False)

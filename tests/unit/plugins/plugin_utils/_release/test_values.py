@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -33,9 +34,28 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.values impo
         ("0.33.0", "middleware", ["a.b", "c.d"], ["--middleware", "a.b", "--middleware", "c.d"]),
         ("0.33.0", "allowed_origins", ["*"], ["--allowed-origins", '["*"]']),
         ("0.33.0", "hf_overrides", {"a": [1, None]}, ["--hf-overrides", '{"a":[1,null]}']),
-        ("0.33.0", "lora_modules", [{"name": "n", "path": "/p"}], ["--lora-modules", '{"name":"n","path":"/p"}']),
+        ("0.33.0", "lora_modules", [{"name": "n", "path": "/p"}], ["--lora-modules", "n=/p"]),
+        (
+            "0.33.0",
+            "lora_modules",
+            [{"name": "n", "path": "/p", "base_model_name": "b"}],
+            ["--lora-modules", '{"name":"n","path":"/p","base_model_name":"b"}'],
+        ),
         ("0.33.0", "limit_mm_per_prompt", {"image": 2}, ["--limit-mm-per-prompt", '{"image":2}']),
+        ("0.33.0", "lora_modules", '{"name": "n", "path": "/p"}', ["--lora-modules", "n=/p"]),
+        ("0.33.0", "lora_modules", [{"name": "n", "path": "/a,b"}], ["--lora-modules", '{"name":"n","path":"/a,b"}']),
+        ("0.33.0", "cudagraph_capture_sizes", [1, -2], ["--cudagraph-capture-sizes", "1", "-2"]),
+        ("0.33.0", "max_model_len", "2T", ["--max-model-len", str(2 * 2**40)]),
+        ("0.33.0", "max_model_len", "1.5t", ["--max-model-len", "1500000000000"]),
+        ("0.33.0", "hf_overrides", ' {"a":\n 1} ', ["--hf-overrides", '{"a":1}']),
+        ("0.33.0", "hf_overrides", "package.function", ["--hf-overrides", "package.function"]),
+        ("0.33.0", "tokenizer", "--config", ["--tokenizer=--config"]),
         ("0.8.4", "limit_mm_per_prompt", {"image": 2, "video": 1}, ["--limit-mm-per-prompt", "image=2,video=1"]),
+        ("0.8.4", "limit_mm_per_prompt", "image=2", ["--limit-mm-per-prompt", "image=2"]),
+        ("0.8.4", "model_loader_extra_config", {"a": None}, ["--model-loader-extra-config", '{"a":null}']),
+        ("0.8.2", "speculative_config", {"a": None}, ["--speculative-config", "{'a': None}"]),
+        ("0.8.2", "speculative_config", '{"a": true}', ["--speculative-config", "{'a': True}"]),
+        ("0.8.2", "speculative_config", "{'a': True}", ["--speculative-config", "{'a': True}"]),
     ],
 )
 def test_arguments(version: str, name: str, value: Any, arguments: list[str]) -> None:
@@ -60,7 +80,17 @@ def test_arguments(version: str, name: str, value: Any, arguments: list[str]) ->
         ("chat_template", None, "text, not null"),
         ("served_model_name", [], "at least one value"),
         ("served_model_name", ["a", "--port"], "begins with a dash"),
+        ("served_model_name", ["a", "-1.5"], "begins with a dash"),
+        ("served_model_name", ["a", "-1e5"], "begins with a dash"),
+        ("served_model_name", ["a", {"b": 1}], "text, not a mapping"),
+        ("lora_modules", ["word"], "name=path, or mappings with name and path"),
+        ("lora_modules", [{"name": "n"}], "a mapping with name and path"),
+        ("lora_modules", ["a=1,b=2"], "name=path"),
+        ("moe_backend", "TRITON", "did you mean 'triton'?"),
+        ("hf_overrides", "{abc}", "the text is no JSON"),
+        ("hf_overrides", [1], "a mapping or text, not a list"),
         ("compilation_config", [1], "a mapping of CompilationConfig fields"),
+        ("compilation_config", 3, "a mapping of CompilationConfig fields"),
         ("allowed_origins", "*", "the text is no JSON"),
         ("hf_overrides", {"a": float("nan")}, "cannot be written as JSON"),
         ("hf_overrides", {"a": {1, 2}}, "cannot be written as JSON"),
@@ -71,6 +101,47 @@ def test_refusals(name: str, value: Any, reason: str) -> None:
     assert reason in (check_value(option, value) or "")
     with pytest.raises(ValueError, match=option.flag):
         render_option(option, value)
+
+
+# Converters of some releases, whatever the option that has them.
+@pytest.mark.parametrize(
+    ("form", "value", "text"),
+    [
+        ("literal", {"a": [True, None, "it's"]}, """{'a': [True, None, "it's"]}"""),
+        ("literal", '{"a": true}', "{'a': True}"),
+        ("literal", "{'a': True}", "{'a': True}"),
+        ("literal", 3, "3"),
+        ("literal", "3", "3"),
+        ("json-or-key=int", {"a": 0.5}, '{"a":0.5}'),
+        ("json-or-key=int", '{"a":\n0.5}', '{"a":0.5}'),
+        ("json-or-key=int", "image=2,video=1", "image=2,video=1"),
+    ],
+)
+def test_forms_of_objects(form: str, value: Any, text: str) -> None:
+    option = dataclasses.replace(load("0.8.5").options["compilation_config"], type=form)
+    assert render_option(option, value) == [option.flag, text]
+
+
+@pytest.mark.parametrize(
+    ("form", "value"),
+    [
+        *(("literal", value) for value in (4, True, [1], "{'a': b}", "{[]: 1}", "__import__('os')", "[" * 100_000)),
+        *(("json-or-key=int", value) for value in (1, [1], "", "word", "a=b", "a=1,a=2", "{a}")),
+    ],
+)
+def test_forms_of_objects_refuse(form: str, value: Any) -> None:
+    option = dataclasses.replace(load("0.8.5").options["compilation_config"], type=form)
+    assert check_value(option, value)
+
+
+@pytest.mark.parametrize("version", releases())
+def test_only_full_names_are_options(version: str) -> None:
+    release = load(version)
+    names = {*release.options, *(a.lstrip("-").replace("-", "_") for o in release.options.values() for a in o.aliases)}
+    for option in release.options.values():
+        assert release.option(f"{option.name}.field") is None
+        assert release.option(f"{option.flag}.field") is None
+        assert (release.option(option.name[:-1]) is not None) == (option.name[:-1] in names)
 
 
 @pytest.mark.parametrize("value", [{"hush": 1}, ["ok", {"hush": {1}}], ["ok", ["hush"]], ["ok", "-hush"]])
