@@ -15,6 +15,8 @@ ARGUMENTS = {
     # Models are checked by the planner, so that all problems come at once; a wrong type here would be the only one.
     "models": {"type": "raw", "required": True},
     "inspections": {"type": "dict", "required": True},
+    "strict": {"type": "bool", "default": False},
+    "allow_floating_tags": {"type": "bool", "default": False},
     "allow_stand_in": {"type": "bool", "default": False},
     "show": {"type": "bool", "default": True},
 }
@@ -32,6 +34,7 @@ class ActionModule(ActionBase):
         try:
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._planner import plan_fleet
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.plan import plan_text
+            from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.policy import Policy
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import Invalid
         except ImportError as error:
             raise AnsibleActionFail(
@@ -39,7 +42,8 @@ class ActionModule(ActionBase):
                 "meta/ee-requirements.txt into the environment of ansible-playbook, or use an execution environment."
             ) from error
         try:
-            plan = plan_fleet(args["models"], args["inspections"], args["allow_stand_in"])
+            policy = Policy(args["strict"], args["allow_floating_tags"], args["allow_stand_in"])
+            plan = plan_fleet(args["models"], args["inspections"], policy)
         except Invalid as error:
             result.update(failed=True, msg=str(error), problems=[dataclasses.asdict(one) for one in error.problems])
             return result

@@ -35,6 +35,18 @@ options:
       - For each host of the fleet, what the role P(gpufleet.vllm.host#role) has inspected there (C(vllm_inspection)).
     type: dict
     required: true
+  strict:
+    description:
+      - Stop at what would otherwise only be warned of, such as options that the release has deprecated or variables
+        that it does not read.
+    type: bool
+    default: false
+  allow_floating_tags:
+    description:
+      - Accept images whose tag can mean another build at any time, such as C(latest) or C(nightly).
+      - The build that was checked is the one that is started; a later deployment may find another.
+    type: bool
+    default: false
   allow_stand_in:
     description: Accept the stand-in engine of this collection's tests, which answers without any model.
     type: bool

@@ -12,7 +12,8 @@ version_added: 0.1.0
 author:
   - The gpufleet.vllm contributors (@gpufleet)
 description:
-  - Asks the Docker Engine of the host for each image, and the image's own Python for the version of vLLM in it.
+  - Asks the Docker Engine of the host for each image, and the image's own Python for the version of vLLM in it and for
+    the packages that change what this vLLM can do.
   - The version is never guessed from the tag, unless the image has no Python to ask; RV(images[].version_source) tells.
   - Asking starts a container without network and without capabilities for less than a second, and removes it.
 extends_documentation_fragment:
@@ -59,6 +60,14 @@ images:
     repo_digests: {description: Digests under which registries know it, type: list, elements: str, returned: when found}
     version: {description: Version of vLLM in the image; null when it holds none, type: str, sample: 0.32.0}
     version_source: {description: V(package) or V(tag), type: str, returned: when found}
+    packages:
+      description:
+        - Versions of packages beside vLLM, by name; those that bring quantization methods (C(vllm-gguf-plugin),
+          C(vllm-bnb-plugin), C(bitsandbytes)), C(ray), and every package that registers a plugin of vLLM.
+        - Null when the image's Python could not be asked.
+      type: dict
+      sample: {bitsandbytes: 0.49.2, vllm-bnb-plugin: 0.1.0}
+    cuda_version: {description: CUDA in the image; null when its base is none of NVIDIA's, type: str, sample: 13.0.3}
     entrypoint: {description: Entrypoint of the image, type: list, elements: str, returned: when found}
     cmd: {description: Default arguments of the image, type: list, elements: str, returned: when found}
     user: {description: User of the image; empty for root, type: str, returned: when found}

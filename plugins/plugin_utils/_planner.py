@@ -12,10 +12,9 @@ import dataclasses
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.estimate import Device, estimate, settings
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Unreadable, geometry
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Unreadable
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB, Ledger
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.offer import Gpu, Offer, Unread, read_offer
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.offer import Gpu, Offer
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.place import (
     Assignment,
     Demand,
@@ -25,13 +24,20 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.place imp
     place,
 )
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Release, load
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.options import check_environment, check_options
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.server import render_server
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.load import load_specs
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.policy import Policy
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import Invalid, Problem
-
-_INSPECT = "Run the role host with tasks_from inspect on every host of the play first"
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.image import check_image, check_tag, is_for_cpu
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validator import (
+    INSPECT,
+    Subject,
+    device_of,
+    is_sound,
+    read_offers,
+    shape_of,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,20 +50,20 @@ class Plan:
     warnings: list[str]
 
 
-def plan_fleet(models: t.Any, inspections: t.Mapping[str, t.Mapping[str, t.Any]], allow_stand_in: bool = False) -> Plan:
+def plan_fleet(models: t.Any, inspections: t.Mapping[str, t.Mapping[str, t.Any]], policy: Policy | None = None) -> Plan:
     """Validate every spec, place every replica, render every server.
 
     models: what the inventory declares (vllm_models); inspections: the fact vllm_inspection of every host.
     Raises Invalid with all problems of all models at once; then no part of the plan exists.
     """
     specs, problems = load_specs(models)
-    offers, unread = _offers(inspections)
+    offers, unread = read_offers(inspections)
     problems.extend(unread)
     if not offers:
-        raise Invalid(problems or [Problem("inspections", "inspections", "names no host", _INSPECT)])
-    drafts = {spec.name: _Draft(spec, offers, allow_stand_in) for spec in specs}
+        raise Invalid(problems or [Problem("inspections", "inspections", "names no host", INSPECT)])
+    drafts = {spec.name: _Draft(spec, offers, policy or Policy()) for spec in specs}
     problems.extend(problem for draft in drafts.values() for problem in draft.problems)
-    demands = [demand for draft in drafts.values() if draft.is_sound for demand in draft.demands()]
+    demands = [demand for draft in drafts.values() if is_sound(draft.problems) for demand in draft.demands()]
     assigned, unplaced = place(demands, offers)
     problems.extend(_unplaced_problem(one) for one in unplaced)
     by_host = {offer.host: offer for offer in offers}
@@ -84,32 +90,18 @@ def plan_fleet(models: t.Any, inspections: t.Mapping[str, t.Mapping[str, t.Any]]
     )
 
 
-def _offers(inspections: t.Any) -> tuple[list[Offer], list[Problem]]:
-    """The offers of all hosts that were inspected, and the problems of the others."""
-    if not isinstance(inspections, dict):
-        return [], [
-            Problem("inspections", "inspections", "is no mapping of hosts to their fact vllm_inspection", _INSPECT)
-        ]
-    offers, problems = [], []
-    for host, inspection in inspections.items():
-        try:
-            offers.append(read_offer(host, inspection))
-        except Unread as error:
-            problems.append(Problem(str(host), "vllm_inspection", str(error), _INSPECT))
-    return offers, problems
-
-
 class _Draft:
     """One spec on its way into the plan: its release, its problems, and what it demands of hosts."""
 
-    def __init__(self, spec: ModelSpec, offers: t.Sequence[Offer], allow_stand_in: bool) -> None:
+    def __init__(self, spec: ModelSpec, offers: t.Sequence[Offer], policy: Policy) -> None:
         self.spec = spec
-        self.problems: list[Problem] = []
+        self.problems: list[Problem] = check_tag(spec, policy)
+        self._against: dict[str, Problem] = {}  # by host, what only it cannot do
         self._release: Release | None = None
         self._asked, _faults = read_asked(spec.engine, spec.env)
-        self._candidates = [offer for offer in offers if offer.matches(spec.placement.hosts)]
-        self._image = next((image for image in map(self._image_on, self._candidates) if image), None)
-        if not self._candidates:
+        self._subject = Subject(spec, tuple(offer for offer in offers if offer.matches(spec.placement.hosts)))
+        self._image = self._subject.image
+        if not self._subject.offers:
             known = ", ".join(offer.host for offer in offers) or "none"
             wanted = ", ".join(spec.placement.hosts or ())
             self._add(
@@ -126,13 +118,8 @@ class _Draft:
                 spec.image,
             )
         else:
-            self._check_image(self._image, allow_stand_in)
+            self._check_image(self._image, policy)
         self._check_model()
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether nothing but warnings was found."""
-        return all(problem.warning for problem in self.problems)
 
     def demands(self) -> list[Demand]:
         """One for each replica."""
@@ -142,14 +129,14 @@ class _Draft:
                 server=f"vllm-{spec.name}-{replica}",
                 model=spec.name,
                 hosts=tuple(spec.placement.hosts) if spec.placement.hosts is not None else None,
-                gpus=tuple(spec.placement.gpus) if spec.placement.gpus is not None else None,
+                gpus=tuple(wanted) if isinstance(wanted := spec.placement.gpus, list) else wanted,
                 spread=spec.placement.spread,
                 port=spec.listen.port,
                 device=self._device(),
                 gpu_count=self._asked.gpu_count,
                 ledger=self._ledger,
                 refusal=self._refusal,
-                has_files=lambda offer: self._profile(offer) is not None,
+                has_files=lambda offer: self._subject.profile_on(offer) is not None,
             )
             for replica in range(spec.replicas)
         ]
@@ -160,7 +147,7 @@ class _Draft:
         if one.ledger is None:
             why = self._memory_unknown(offer)
             reason = f"{one.demand.server} is planned on {one.host} without knowing its memory: {why}"
-            fix = "Watch the start, or pre-stage the model" if self._profile(offer) is None else "Watch the start"
+            fix = "Watch the start" if self._subject.profile_on(offer) else "Watch the start, or pre-stage the model"
             found.append(Problem(self.spec.name, "model", reason, fix, self.spec.model, warning=True))
         elif one.ledger.verdict == "tight":
             reason = f"{one.demand.server} is expected to fit on {one.host}, but not in the worst case of the estimate"
@@ -195,10 +182,8 @@ class _Draft:
     def render(self, one: Assignment, offer: Offer) -> dict[str, t.Any]:
         """The server of this placement."""
         release, image = self._known(offer)
-        gpus = [gpu.uuid for gpu in one.gpus]
-        return render_server(
-            self.spec, one.demand.server, gpus, one.port, release, image, self._profile(offer), offer.settings
-        )
+        gpus, profile = [gpu.uuid for gpu in one.gpus], self._subject.profile_on(offer)
+        return render_server(self.spec, one.demand.server, gpus, one.port, release, image, profile, offer.settings)
 
     def describe(self, one: Assignment, offer: Offer) -> dict[str, t.Any]:
         """What the plan's report shows of this placement."""
@@ -220,57 +205,32 @@ class _Draft:
 
     def _known(self, offer: Offer) -> tuple[Release, t.Mapping[str, t.Any]]:
         """The release, and the image as this host has it: the same name may be another build on another host."""
-        image = self._image_on(offer)
+        image = self._subject.image_on(offer)
         if self._release is None or image is None:
             raise ValueError(f"{self.spec.name} has problems and cannot be rendered")
         return self._release, image
 
     # ---- checks
 
-    def _check_image(self, image: t.Mapping[str, t.Any], allow_stand_in: bool) -> None:
-        spec = self.spec
-        if image["stand_in"] and not allow_stand_in:
-            self._add(
-                "image",
-                "is the stand-in engine of the tests, which answers without any model",
-                "Use a vLLM image",
-                spec.image,
-            )
-        if not image["version"]:
-            self._add("image", f"holds no vLLM: {image['reason']}", "Use a vLLM image", spec.image)
-            return
-        if not spec.entrypoint and not image["entrypoint"]:
-            self._add(
-                "entrypoint",
-                "is needed, for the image has none",
-                'Write entrypoint: ["vllm", "serve"] for a vLLM image',
-            )
-        if self._device() == "cpu" and spec.placement.gpus is not None:
-            reason = f"asks for GPUs, and the image {spec.image} holds vLLM's build for the CPU ({image['version']})"
-            self._add(
-                "placement.gpus",
-                reason,
-                "Leave it out, or use an image for GPUs",
-                ", ".join(map(str, spec.placement.gpus)),
-            )
-        release = load(image["version"])
-        if not release.exact:
-            self._add("image", release.note, "Options are checked against it", spec.image, warning=True)
-        if image["version_source"] == "tag":
-            self._add(
-                "image",
-                "its version is taken from its tag",
-                "Check that the tag tells the truth",
-                spec.image,
-                warning=True,
-            )
-        self.problems.extend(check_options(spec, release))
-        self.problems.extend(check_environment(spec, release))
-        self._release = release
+    def _check_image(self, image: t.Mapping[str, t.Any], policy: Policy) -> None:
+        self.problems.extend(check_image(self.spec, image, policy))
+        if image["version"]:
+            self._release = load(image["version"])
+            self._validate(self._release, image["version"], policy.strict)
+
+    def _validate(self, release: Release, version: str, strict: bool) -> None:
+        """What no candidate host can do is a problem of the spec; what only some cannot is held against these."""
+        same = [one for one in self._subject.offers if (self._subject.image_on(one) or {}).get("version") == version]
+        shared, own = dataclasses.replace(self._subject, offers=tuple(same)).findings(release, strict)
+        self.problems.extend(shared)
+        for host, problems in own.items():
+            self.problems.extend(problem for problem in problems if problem.warning)
+            if error := next((problem for problem in problems if not problem.warning), None):
+                self._against[host] = error
 
     def _check_model(self) -> None:
         spec = self.spec
-        found = [(offer, profile) for offer in self._candidates if (profile := self._profile(offer))]
+        found = [(offer, profile) for offer in self._subject.offers if (profile := self._subject.profile_on(offer))]
         for offer, profile in found:
             for problem in profile["problems"]:
                 self._add(
@@ -280,10 +240,8 @@ class _Draft:
                     spec.model,
                     problem["severity"] != "error",
                 )
-        if found:
-            self._check_shape(found[0][1])
-        elif self._candidates and (spec.is_path or spec.offline):
-            reasons = "; ".join(f"on {offer.host}: {self._model_reason(offer)}" for offer in self._candidates)
+        if not found and self._subject.offers and (spec.is_path or spec.offline):
+            reasons = "; ".join(f"on {offer.host}: {self._model_reason(offer)}" for offer in self._subject.offers)
             if spec.is_path:
                 self._add("model", reasons, "Correct the path, or bring the model to the host", spec.model)
             else:
@@ -291,95 +249,54 @@ class _Draft:
                     "model", f"offline is true, and {reasons}", "Pre-stage it, or set offline to false", spec.model
                 )
 
-    def _check_shape(self, profile: t.Mapping[str, t.Any]) -> None:
-        """What vLLM itself would refuse after it has started to load (config/model.py of 0.32.0)."""
-        try:
-            shape = geometry(profile["config"], profile["text_config_path"])
-        except Unreadable:
-            return
-        # Overrides change the shape, and a variable lifts the limit of the length.
-        if "hf_overrides" in self.spec.engine:
-            return
-        size, length = self._asked.tensor_parallel, self._asked.max_model_len
-        if shape.heads % size:
-            fits = ", ".join(str(number) for number in range(1, 17) if shape.heads % number == 0)
-            self._add(
-                "engine.tensor_parallel_size",
-                f"cannot split the model's {shape.heads} attention heads",
-                f"Write one of {fits}",
-                size,
-            )
-        lifted = self.spec.env.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "0") not in ("", "0")
-        if length and length > shape.max_positions and shape.is_length_certain and not lifted:
-            reason = f"is more than the {shape.max_positions} tokens that the model is made for"
-            self._add("engine.max_model_len", reason, f"Set it to {shape.max_positions}, or less", length)
-
     def _add(self, field: str, reason: str, fix: str, value: t.Any = None, warning: bool = False) -> None:
         self.problems.append(Problem(self.spec.name, field, reason, fix, value, warning))
 
     # ---- what hosts have
 
-    def _image_on(self, offer: Offer) -> t.Mapping[str, t.Any] | None:
-        image = offer.images.get(self.spec.image)
-        return image if image and image["found"] else None
-
     def _image_reasons(self) -> str:
         return "; ".join(
             f"on {offer.host}: {(offer.images.get(self.spec.image) or {}).get('reason') or 'it was not inspected'}"
-            for offer in self._candidates
+            for offer in self._subject.offers
         )
 
-    def _model_on(self, offer: Offer) -> t.Mapping[str, t.Any]:
-        return offer.models.get((self.spec.model, self.spec.revision), {})
-
-    def _profile(self, offer: Offer) -> t.Mapping[str, t.Any] | None:
-        model = self._model_on(offer)
-        return model if model.get("found") else None
-
     def _device(self) -> str:
-        # vLLM's builds for the CPU say so in their version: 0.32.0+cpu.
-        local = str((self._image or {}).get("version") or "").partition("+")[2]
-        if self._image and self._image["stand_in"]:
-            return "any"
-        return "cpu" if "cpu" in local.split(".") else "gpu"
+        if self._image is None:
+            return "gpu"
+        return "any" if self._image["stand_in"] else "cpu" if is_for_cpu(self._image) else "gpu"
 
     def _model_reason(self, offer: Offer) -> str:
-        return self._model_on(offer).get("reason") or "the model was not looked for"
+        model = offer.models.get((self.spec.model, self.spec.revision), {})
+        return model.get("reason") or "the model was not looked for"
 
     def _refusal(self, offer: Offer) -> Refusal | None:
-        spec, image = self.spec, self._image_on(offer)
+        spec, image = self.spec, self._subject.image_on(offer)
         if image is None:
             return Refusal("image", spec.image, "is not there", "Bring it to this host")
         if self._image is not None and image["version"] != self._image["version"]:
             reason = f"holds vLLM {image['version']} there and {self._image['version']} elsewhere"
             return Refusal("image", spec.image, reason, "Bring the same build to all hosts, best by its digest")
-        if self._profile(offer) is None and (spec.offline or spec.is_path):
+        if against := self._against.get(offer.host):
+            return Refusal(against.field, against.value, against.reason, against.fix)
+        if self._subject.profile_on(offer) is None and (spec.offline or spec.is_path):
             return Refusal("model", spec.model, self._model_reason(offer), "Bring it to this host")
         return None
 
     def _memory_unknown(self, offer: Offer) -> str | None:
         """Why the memory on this host cannot be computed, or None when it can."""
-        profile = self._profile(offer)
-        if profile is None:
-            return "the model's files are not there yet, the engine fetches them"
-        if not profile["weights"]:
-            return "no size of its weights can be read"
         try:
-            geometry(profile["config"], profile["text_config_path"])
+            shape_of(self._subject.profile_on(offer))
         except Unreadable as error:
             return str(error)
         return None
 
     def _ledger(self, offer: Offer, gpu: Gpu | None) -> Ledger | None:
-        profile = self._profile(offer)
-        if profile is None or self._release is None or self._memory_unknown(offer):
+        if self._release is None:
             return None
-        shape = geometry(profile["config"], profile["text_config_path"])
-        device = Device("gpu", gpu.name, gpu.total) if gpu else Device("cpu", f"the CPU of {offer.host}", offer.memory)
-        utilization = self._release.options["gpu_memory_utilization"].default
-        return estimate(
-            profile["weights"], shape, settings(self._release.version, utilization, self._asked, shape, device), device
-        )
+        try:
+            return self._subject.ledger(self._release, self._subject.profile_on(offer), device_of(offer, gpu))
+        except Unreadable:
+            return None
 
 
 def _unplaced_problem(one: Unplaced) -> Problem:

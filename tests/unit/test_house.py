@@ -45,6 +45,7 @@ HEIGHT = {
     "_diagnosis": 3,
     "_render": 3,
     "_placement": 3,
+    "_validation": 3,
     "_memory": 2,
     "_release": 1,
     "data": 0,

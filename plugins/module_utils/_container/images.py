@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import typing as t
 
@@ -15,17 +16,33 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import Engin
 
 LABEL_STAND_IN = LABEL_PREFIX + "stand-in"
 # Prints the version of the installed distribution without importing vLLM, which takes ten seconds and fails without a
-# GPU.
-_VERSION_PROGRAM = "import importlib.metadata as m; print(m.version('vllm'))"
+# GPU, and those of the distributions that change what vLLM can do: named ones, and all that register a plugin
+# (vllm/plugins/__init__.py) which is not vLLM's own. One line of JSON, because warnings may come before it.
+_PROGRAM = """
+import importlib.metadata as m, json
+version, packages = m.version("vllm"), {}
+for d in m.distributions():
+    try:
+        name = d.metadata["Name"].lower().replace("_", "-").replace(".", "-")
+        own = any(e.group in GROUPS and not e.value.startswith("vllm.") for e in d.entry_points)
+        if own or name in NAMES:
+            packages.setdefault(name, d.version)
+    except Exception:
+        pass
+print(json.dumps({"version": version, "packages": packages}))
+"""
+_NAMES = ("bitsandbytes", "ray", "vllm-bnb-plugin", "vllm-gguf-plugin")
+_GROUPS = ("vllm.general_plugins", "vllm.platform_plugins")
 _VERSION = re.compile(r"^v?\d+\.\d+\.\d+\S*$")
-_TAG_VERSION = re.compile(r":v?(?P<version>\d+\.\d+\.\d+(?:\.post\d+)?)")
+_TAG_VERSION = re.compile(r":v?(?P<version>\d+(?:\.\d+){2,3}(?:\.post\d+)?)")
 
 
 def image_facts(engine: Engine, name: str) -> dict[str, t.Any]:
     """What the image holds; found is False with the reason when this host does not have it.
 
     version_source: package (asked of the image's Python), tag (the image's Python could not be asked; may be wrong) or
-    None.
+    None. packages: versions of the distributions beside vLLM that change what it can do, by name; None when the image's
+    Python could not be asked. cuda_version: what NVIDIA's base images say of themselves; None in images without CUDA.
     """
     inspect = engine.inspect_image(name)
     if inspect is None:
@@ -35,9 +52,10 @@ def image_facts(engine: Engine, name: str) -> dict[str, t.Any]:
             "reason": "the Docker Engine of this host does not have it",
             "stand_in": False,
             "version": None,
+            "packages": None,
         }
     config = inspect.get("Config") or {}
-    version, source, reason = _version(engine, name, inspect["Id"])
+    version, source, packages, reason = _ask(engine, name, inspect["Id"])
     return {
         "image": name,
         "found": True,
@@ -46,6 +64,8 @@ def image_facts(engine: Engine, name: str) -> dict[str, t.Any]:
         "repo_digests": list(inspect.get("RepoDigests") or ()),
         "version": version,
         "version_source": source,
+        "packages": packages,
+        "cuda_version": _variable(config, "CUDA_VERSION"),
         "entrypoint": list(config.get("Entrypoint") or ()),
         "cmd": list(config.get("Cmd") or ()),
         "user": config.get("User") or "",
@@ -55,19 +75,37 @@ def image_facts(engine: Engine, name: str) -> dict[str, t.Any]:
     }
 
 
-def _version(engine: Engine, name: str, image_id: str) -> tuple[str | None, str | None, str | None]:
-    """(version, its source, reason why it is not from the package)."""
+def _variable(config: dict[str, t.Any], name: str) -> str | None:
+    """A variable of the image's environment."""
+    found = [
+        value for key, _equals, value in (str(one).partition("=") for one in config.get("Env") or ()) if key == name
+    ]
+    return found[-1] if found else None
+
+
+def _ask(engine: Engine, name: str, image_id: str) -> tuple[str | None, str | None, dict[str, str] | None, str | None]:
+    """(version, its source, packages, reason why these are not from the image's Python)."""
+    program = f"NAMES, GROUPS = {_NAMES!r}, {_GROUPS!r}{_PROGRAM}"
     try:
-        status, output = engine.run_once(image_id, ["python3", "-c", _VERSION_PROGRAM])
+        status, output = engine.run_once(image_id, ["python3", "-c", program])
     except EngineRefused as error:
         status, output = -1, str(error)
-    words = output.split()
-    if status == 0 and words and _VERSION.match(words[-1]):
-        return words[-1].lstrip("v"), "package", None
+    answer = _answer(output) if status == 0 else None
+    if answer is not None:
+        return answer["version"].lstrip("v"), "package", answer["packages"], None
     reason = "python3 in the image did not find the distribution vllm: {}".format(
-        words and " ".join(words)[-200:] or "no output"
+        " ".join(output.split())[-200:] or "no output"
     )
     tag = _TAG_VERSION.search(name)
     if tag and "No module" not in output and "PackageNotFoundError" not in output:
-        return tag["version"], "tag", reason
-    return None, None, reason
+        return tag["version"], "tag", None, reason
+    return None, None, None, reason
+
+
+def _answer(output: str) -> dict[str, t.Any] | None:
+    """What the program printed last, or None when that is not its answer."""
+    try:
+        answer = json.loads(output.strip().rpartition("\n")[2])
+        return answer if _VERSION.match(answer["version"]) and isinstance(answer["packages"], dict) else None
+    except (ValueError, TypeError, KeyError):
+        return None

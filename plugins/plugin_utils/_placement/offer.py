@@ -11,13 +11,17 @@ import typing as t
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-    """One GPU or MIG device; sizes in bytes. A MIG device has no index, for nothing takes one."""
+    """One GPU or MIG device; sizes in bytes. A MIG device has no index, for nothing takes one.
+
+    compute_capability: (major, minor); None where the driver does not tell.
+    """
 
     index: int | None
     uuid: str
     name: str
     total: int
     free: int
+    compute_capability: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         return self.uuid if self.index is None else f"{self.index} ({self.uuid})"
@@ -25,7 +29,10 @@ class Gpu:
 
 @dataclasses.dataclass(frozen=True)
 class Offer:
-    """One host. memory is its RAM in bytes; settings are the options of the role host that the plan needs."""
+    """One host. memory is its RAM in bytes; settings are the options of the role host that the plan needs.
+
+    driver: version of NVIDIA's driver, None without one.
+    """
 
     host: str
     groups: frozenset[str]
@@ -37,6 +44,7 @@ class Offer:
     servers: t.Mapping[str, t.Mapping[str, t.Any]]
     ports_in_use: frozenset[int]
     settings: t.Mapping[str, t.Any]
+    driver: str | None = None
 
     def matches(self, selectors: t.Sequence[str] | None) -> bool:
         """Whether the host is one of these hosts or in one of these groups; None selects every host."""
@@ -63,6 +71,7 @@ def read_offer(host: str, inspection: t.Any) -> Offer:
             servers={server["name"]: server for server in inspection["servers"]},
             ports_in_use=frozenset(inspection["ports_in_use"]),
             settings=_settings(inspection["settings"]),
+            driver=gpu.get("driver_version"),
         )
     except KeyError as error:
         raise Unread(f"lacks {error}") from error
@@ -72,13 +81,15 @@ def read_offer(host: str, inspection: t.Any) -> Offer:
 
 def _devices(card: t.Mapping[str, t.Any], host: t.Mapping[str, t.Any]) -> t.Iterator[Gpu]:
     """What a container can get of a card: the card, or each MIG device of it."""
+    major, _dot, minor = str(card.get("compute_capability") or "").partition(".")
+    capability = (int(major), int(minor or 0)) if major else None
     for device in card["mig_devices"] if card.get("mig_enabled") else [card]:
         # GPUs that share the host's memory (GB10, GH200) tell no size of their own; vLLM counts the host's there.
         total = device["memory_total_bytes"] or host["memory_total_bytes"]
         free = device["memory_free_bytes"]
         if free is None:
             free = host.get("memory_available_bytes") or total
-        yield Gpu(device.get("index"), device["uuid"], device["name"], int(total), int(free))
+        yield Gpu(device.get("index"), device["uuid"], device["name"], int(total), int(free), capability)
 
 
 def _settings(settings: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

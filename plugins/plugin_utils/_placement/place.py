@@ -3,20 +3,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Servers onto hosts: first fit in a stable order, each refusal with its reason. Pure.
 
-Order of servers: those that name their GPUs, those that run already, those that need more GPUs, those that may run on
-fewer hosts. Order of hosts for a server: where it runs already, fewer replicas of its model (with spread: host), where
-its files are, and then the order of the inventory. GPUs that other servers run on come last. So a new plan moves
-nothing that still fits.
+Order of servers: those that name their GPUs, those that select among them, those that run already, those that need more
+GPUs, those that may run on fewer hosts. Order of hosts for a server: where it runs already, fewer replicas of its model
+(with spread: host), where its files are, and then the order of the inventory. GPUs that other servers run on come last.
+So a new plan moves nothing that still fits.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import math
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB, Ledger
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.offer import Gpu, Offer
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.fields import GpuSelector, show_gpus
+
+# The share of its nominal memory that a card reports at least: an A10 of 24 GB reports 22.5 GiB with ECC, an H100 of
+# 80 GB 79.6 GiB.
+_NOMINAL = 0.92
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +39,8 @@ class Refusal:
 class Demand:
     """One replica that wants a place.
 
-    device: gpu, cpu or any (an engine that runs on either); gpu_count: GPUs when on GPUs, and
-    workers on a CPU.
+    gpus: indices and UUIDs of exactly these GPUs, or what selects among them; device: gpu, cpu or any (an engine that
+    runs on either); gpu_count: GPUs when on GPUs, and workers on a CPU.
 
     ledger gives the memory of one device of an offer, or None when it cannot be computed there; refusal says why the
     offer cannot run it at all, or None; has_files: whether the model's files are on a host.
@@ -43,7 +49,7 @@ class Demand:
     server: str
     model: str
     hosts: tuple[str, ...] | None
-    gpus: tuple[int | str, ...] | None
+    gpus: tuple[int | str, ...] | GpuSelector | None
     spread: str
     port: int | str
     device: str
@@ -108,7 +114,8 @@ def place(demands: t.Sequence[Demand], offers: t.Sequence[Offer]) -> tuple[list[
     def rank(demand: Demand) -> tuple[t.Any, ...]:
         runs = any(demand.server in offer.servers for offer in offers)
         hosts = sum(offer.matches(demand.hosts) for offer in offers)
-        return demand.gpus is None, not runs, -demand.gpu_count, hosts, demand.server
+        freedom = 2 if demand.gpus is None else int(isinstance(demand.gpus, GpuSelector))
+        return freedom, not runs, -demand.gpu_count, hosts, demand.server
 
     for demand in sorted(demands, key=rank):
         refusals: dict[str, Refusal] = {}
@@ -177,17 +184,18 @@ def _choose_gpus(demand: Demand, room: _Room) -> tuple[Gpu, ...] | Refusal:
         return Refusal(
             "image", None, f"needs a GPU, and the host has none that can be used: {offer.no_gpu_reason}", fix
         )
-    if demand.gpus is not None:
-        named = _named_gpus(demand, demand.gpus, room)
-        if isinstance(named, Refusal):
-            return named
-        wanted: t.Sequence[Gpu] = named
+    refusals: list[Refusal] = []
+    if isinstance(demand.gpus, tuple):
+        wanted = _named_gpus(demand, demand.gpus, room)
+    elif demand.gpus is not None:
+        wanted = _selected_gpus(demand, demand.gpus, room, refusals)
     else:
         wanted = [gpu for gpu in offer.gpus if gpu.uuid not in room.gpus]
+    if isinstance(wanted, Refusal):
+        return wanted
     own = set(room.own(demand).get("gpus") or ())
     held = {uuid for server in offer.servers.values() for uuid in server.get("gpus") or ()}
     usable: list[Gpu] = []
-    refusals: list[Refusal] = []
     for gpu in wanted:
         ledger = demand.ledger(offer, gpu)
         if ledger is not None and ledger.verdict == "misfit":
@@ -201,7 +209,9 @@ def _choose_gpus(demand: Demand, room: _Room) -> tuple[Gpu, ...] | Refusal:
     if refusals:
         reasons = "; ".join(dict.fromkeys(refusal.reason for refusal in refusals))
         short_of = f"{demand.gpu_count} GPUs are needed and {len(usable)} can be used: " if demand.gpu_count > 1 else ""
-        return dataclasses.replace(refusals[0], reason=short_of + reasons)
+        # Where GPUs were selected and do not fit, more can be done about the fit than about the selection.
+        decisive = next((refusal for refusal in refusals if refusal.field != "placement.gpus"), refusals[0])
+        return dataclasses.replace(decisive, reason=short_of + reasons)
     return Refusal(
         "engine.tensor_parallel_size",
         None,
@@ -209,6 +219,52 @@ def _choose_gpus(demand: Demand, room: _Room) -> tuple[Gpu, ...] | Refusal:
         f"{len(usable)} of {len(offer.gpus)} not taken by other servers",
         "Lower replicas or the parallel sizes, or add a host",
     )
+
+
+def selectable(offer: Offer, selection: t.Sequence[int | str] | GpuSelector | None) -> list[Gpu]:
+    """The GPUs of a host among which placement.gpus leaves a choice, whatever else runs there."""
+    if selection is None:
+        return list(offer.gpus)
+    if isinstance(selection, GpuSelector):
+        return [gpu for gpu in offer.gpus if _mismatch(gpu, selection) is None]
+    return [gpu for gpu in offer.gpus if gpu.index in selection or gpu.uuid in selection]
+
+
+def _mismatch(gpu: Gpu, selector: GpuSelector) -> str | None:
+    """Why the selector does not take this GPU; None if it does, its count aside."""
+    reasons = []
+    if selector.name is not None and not fnmatch.fnmatchcase(gpu.name.lower(), selector.name.lower()):
+        reasons.append(f"its name is {gpu.name}")
+    if selector.memory is not None and gpu.total < selector.memory * _NOMINAL:
+        reasons.append(f"its memory is {gpu.total / GIB:.1f} GiB")
+    wanted = selector.compute_capability
+    if wanted is not None and gpu.compute_capability is None:
+        reasons.append("its compute capability is unknown")
+    elif wanted is not None and gpu.compute_capability < wanted:
+        reasons.append("its compute capability is {}.{}".format(*gpu.compute_capability))
+    return " and ".join(reasons) or None
+
+
+def _selected_gpus(demand: Demand, selector: GpuSelector, room: _Room, refusals: list[Refusal]) -> list[Gpu] | Refusal:
+    """The GPUs that the selector takes and no other server has; the reasons of the others are added to the refusals."""
+    shown = show_gpus(selector)
+    if selector.count not in (None, demand.gpu_count):
+        return Refusal(
+            "placement.gpus",
+            shown,
+            f"asks for {selector.count} and the parallel sizes need {demand.gpu_count}",
+            f"Leave count out, or set engine.tensor_parallel_size to {selector.count}",
+        )
+    taken = []
+    for gpu in room.offer.gpus:
+        reason = _mismatch(gpu, selector)
+        if reason is None and gpu.uuid in room.gpus:
+            reason = f"it is taken by {room.gpus[gpu.uuid].server}"
+        if reason is None:
+            taken.append(gpu)
+        else:
+            refusals.append(Refusal("placement.gpus", shown, f"GPU {gpu}: {reason}", "Select others, or add a host"))
+    return taken
 
 
 def _named_gpus(demand: Demand, names: tuple[int | str, ...], room: _Room) -> list[Gpu] | Refusal:

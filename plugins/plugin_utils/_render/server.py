@@ -43,8 +43,11 @@ _KEY_WRAPPER = ["/bin/sh", "-c", f'VLLM_API_KEY="$(cat {SECRETS}/api_key)" && ex
 _SNAPSHOT = re.compile(r"(?P<cache>/.*[^/])/+(?P<inside>models--[^/]+/snapshots/[^/]+(?:/[^/]+)*)/*")
 
 
-def deadline_seconds(weights: int) -> int:
-    """How long a start may take, from the bytes of the weights."""
+def deadline_seconds(profile: t.Mapping[str, t.Any] | None) -> int:
+    """How long a start may take, from what model_info said of the files; None when they are not there."""
+    if profile is None:
+        return FETCH_SECONDS
+    weights = profile["weights"]["total_bytes"] if profile["weights"] else 0
     return BASE_SECONDS + weights // SLOW_DISK_BYTES_PER_SECOND
 
 
@@ -64,18 +67,15 @@ def render_server(
     image, profile: what image_info and model_info said on the assigned host; profile is None when the files are not
     there.
     """
-    secrets = [name for name in ("api_key", "hub_token") if getattr(spec.secrets, name) is not None]
-    weights = profile["weights"]["total_bytes"] if profile and profile["weights"] else 0
-    deadline = deadline_seconds(weights) if profile else FETCH_SECONDS
     entrypoint = list(spec.entrypoint or image["entrypoint"])
     return {
         "name": name,
         "model": spec.name,
         "image": spec.image,
         "image_id": image["id"],
-        "entrypoint": (_KEY_WRAPPER if "api_key" in secrets else []) + entrypoint,
-        "command": _command(spec, release, entrypoint, profile),
-        "env": _environment(spec, release, deadline, secrets),
+        "entrypoint": (_KEY_WRAPPER if spec.secrets.api_key is not None else []) + entrypoint,
+        "command": command(spec, release, entrypoint, profile),
+        "env": environment(spec, release, profile),
         "mounts": _mounts(spec, image, profile, settings),
         "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},
         "listen": {"address": str(spec.listen.address), "port": port},
@@ -87,7 +87,7 @@ def render_server(
         "user": spec.user or "",
         "read_only_root": True,
         "stop_seconds": STOP_SECONDS,
-        "deadline_seconds": deadline,
+        "deadline_seconds": deadline_seconds(profile),
         "stall_seconds": STALL_SECONDS if profile else FETCH_SECONDS,
         "probe": {
             "kind": "embed" if spec.engine.get("runner") == "pooling" else "generate",
@@ -98,9 +98,10 @@ def render_server(
     }
 
 
-def _command(
-    spec: ModelSpec, release: Release, entrypoint: list[str], profile: t.Mapping[str, t.Any] | None
+def command(
+    spec: ModelSpec, release: Release, entrypoint: t.Sequence[str], profile: t.Mapping[str, t.Any] | None
 ) -> list[str]:
+    """The arguments behind the entrypoint. The options must have no problem."""
     name = _path_mount(spec)[2] if spec.is_path else spec.model
     # `vllm serve` takes the model as its first argument, the module entrypoint of older images as --model.
     model = [name] if entrypoint[-1:] == ["serve"] else ["--model", name]
@@ -121,7 +122,8 @@ def _command(
     ]
 
 
-def _environment(spec: ModelSpec, release: Release, deadline: int, secrets: list[str]) -> dict[str, str]:
+def environment(spec: ModelSpec, release: Release, profile: t.Mapping[str, t.Any] | None) -> dict[str, str]:
+    """The variables of the container."""
     env = {
         # Everything that is written goes to the cache mount or to /tmp; the root file system is read-only.
         "HOME": "/tmp",
@@ -132,11 +134,11 @@ def _environment(spec: ModelSpec, release: Release, deadline: int, secrets: list
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CACHE_ROOT": CACHE,
         # vLLM ends its own start after 600 s, however far it is; this variable exists from 0.14.0 on.
-        "VLLM_ENGINE_READY_TIMEOUT_S": str(deadline),
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(deadline_seconds(profile)),
     }
     if spec.offline:
         env["HF_HUB_OFFLINE"] = "1"
-    if "hub_token" in secrets:
+    if spec.secrets.hub_token is not None:
         env["HF_TOKEN_PATH"] = f"{SECRETS}/hub_token"
     known = {name: value for name, value in env.items() if not name.startswith("VLLM_") or name in release.environment}
     return {**known, **spec.env}

@@ -5,15 +5,47 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import typing as t
 from decimal import Decimal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, WithJsonSchema
+
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.plain import short
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import did_you_mean
 
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SIZE = re.compile(r"(?P<number>\d{1,15}(?:\.\d{1,15})?)\s*(?P<unit>[KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+_CAPABILITY = re.compile(r"(\d{1,2})(?:\.(\d))?", re.ASCII)
+
+
+@dataclasses.dataclass(frozen=True)
+class GpuSelector:
+    """Which GPUs of a host may be taken; None does not limit.
+
+    count: how many; name: pattern of the product name with * and ?, in any case; memory: nominal bytes at least;
+    compute_capability: at least.
+    """
+
+    count: int | None = None
+    name: str | None = None
+    memory: int | None = None
+    compute_capability: tuple[int, int] | None = None
+
+
+def show_gpus(selection: t.Sequence[int | str] | GpuSelector | None) -> str | None:
+    """What placement.gpus asks for, as one line of text."""
+    if not isinstance(selection, GpuSelector):
+        return None if selection is None else ", ".join(map(str, selection))
+    shown = {
+        "count": selection.count,
+        "name": selection.name,
+        "memory": selection.memory and f"{selection.memory / 2**30:g}GiB",
+        "compute_capability": selection.compute_capability and "{}.{}".format(*selection.compute_capability),
+    }
+    return ", ".join(f"{key}: {value}" for key, value in shown.items() if value is not None)
 
 
 def parse_bytes(value: t.Any) -> int | None:
@@ -27,29 +59,76 @@ def parse_bytes(value: t.Any) -> int | None:
     return size
 
 
-def parse_gpus(value: t.Any) -> list[int | str] | None:
-    """Indices and UUIDs as a list, from a list, one value, a comma-separated text, or JSON (also encoded twice).
+def parse_gpus(value: t.Any) -> list[int | str] | GpuSelector | None:
+    """Indices and UUIDs as a list, or a selector.
 
-    Raises ValueError.
+    A list comes as a list, one value, a comma-separated text, or JSON (also encoded twice); a selector as a mapping or
+    JSON. Raises ValueError.
     """
-    if value is None:
-        return None
+    if value is None or isinstance(value, GpuSelector):
+        return value
     for _depth in range(2):
-        if isinstance(value, str) and value.strip().startswith(("[", '"')):
+        if isinstance(value, str) and value.strip().startswith(("[", '"', "{")):
             try:
                 value = json.loads(value)
             except (ValueError, RecursionError) as error:
                 raise ValueError("begins as JSON and is none; write a list of GPU indices and UUIDs") from error
+    if isinstance(value, dict):
+        return _selector(value)
     if isinstance(value, str):
         value = [part for part in value.split(",") if part.strip()]
     if isinstance(value, int) and not isinstance(value, bool):
         value = [value]
     if not isinstance(value, list) or not value:
-        raise ValueError("is no list of GPU indices and UUIDs")
+        raise ValueError("is neither a list of GPU indices and UUIDs nor a mapping that selects GPUs")
     gpus = [_gpu(item) for item in value]
     if len(set(gpus)) < len(gpus):
         raise ValueError("names a GPU twice")
     return gpus
+
+
+def _selector(value: dict[t.Any, t.Any]) -> GpuSelector:
+    known = {field.name: None for field in dataclasses.fields(GpuSelector)}
+    unknown = [str(key) for key in value if key not in known]
+    if unknown:
+        raise ValueError(f"{short(unknown[0])} is unknown. {did_you_mean(unknown[0], known)}")
+    given = {key: item for key, item in value.items() if item is not None}
+    if not given:
+        raise ValueError("selects nothing; leave it out, or write count, name, memory or compute_capability")
+    for key, item in given.items():
+        try:
+            known[key] = _SELECTS[key](item)
+        except ValueError as error:
+            raise ValueError(f"{key} {error}") from error
+    return GpuSelector(**known)
+
+
+def _count(value: t.Any) -> int:
+    text = "" if isinstance(value, bool) else str(value).strip()
+    if not re.fullmatch(r"\d{1,4}", text, re.ASCII) or int(text) < 1:
+        raise ValueError("is no number of GPUs")
+    return int(text)
+
+
+def _pattern(value: t.Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError('is no pattern of a name; write for example "*H100*"')
+    return value.strip()
+
+
+def _capability(value: t.Any) -> tuple[int, int]:
+    match = None if isinstance(value, bool) else _CAPABILITY.fullmatch(str(value).strip())
+    if not match:
+        raise ValueError("is no compute capability; write for example 9.0")
+    return int(match[1]), int(match[2] or 0)
+
+
+_SELECTS: dict[str, t.Callable[[t.Any], t.Any]] = {
+    "count": _count,
+    "name": _pattern,
+    "memory": parse_bytes,
+    "compute_capability": _capability,
+}
 
 
 def _gpu(value: t.Any) -> int | str:
@@ -71,6 +150,44 @@ def parse_port(value: t.Any) -> int | str:
     return int(text)
 
 
-Bytes = t.Annotated[int | None, BeforeValidator(parse_bytes)]
-GpuSelection = t.Annotated[list[int | str] | None, BeforeValidator(parse_gpus)]
-Port = t.Annotated[int | t.Literal["auto"], BeforeValidator(parse_port)]
+# What the fields take, for the published JSON Schema; templates of numbers are texts.
+_SIZE_FORMS = [
+    {"type": "integer", "minimum": 1},
+    {"type": "string", "pattern": r"^\s*(?=.*[1-9])\d{1,15}(\.\d{1,15})?\s*[KMGTkmgt]?([Ii]?[Bb])?\s*$"},
+]
+_WHOLE_FORMS = [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"^\s*\d{1,4}\s*$"}]
+_GPU = r"\s*(\d{1,4}|(GPU|MIG)-[\w/-]{1,100})\s*"
+_GPU_FORMS = [{"type": "integer", "minimum": 0, "maximum": 9999}, {"type": "string", "pattern": f"^{_GPU}$"}]
+_GPUS_SCHEMA = {
+    "anyOf": [
+        {"type": "array", "items": {"anyOf": _GPU_FORMS}, "minItems": 1},
+        {
+            "type": "object",
+            "properties": {
+                "count": {"anyOf": _WHOLE_FORMS},
+                "name": {"type": "string"},
+                "memory": {"anyOf": _SIZE_FORMS},
+                "compute_capability": {"type": ["number", "string"]},
+            },
+            "minProperties": 1,
+            "additionalProperties": False,
+        },
+        _GPU_FORMS[0],
+        {"type": "string", "pattern": rf'^({_GPU}(,{_GPU})*,?|\s*[\["{{].*)$'},
+        {"type": "null"},
+    ]
+}
+_PORT_SCHEMA = {
+    "anyOf": [
+        {"type": "integer", "minimum": 1, "maximum": 65535},
+        {"type": "string", "pattern": r"^\s*(0{0,4}[1-9]\d{0,4}|auto)\s*$"},
+    ]
+}
+
+Bytes = t.Annotated[
+    int | None, BeforeValidator(parse_bytes), WithJsonSchema({"anyOf": [*_SIZE_FORMS, {"type": "null"}]})
+]
+GpuSelection = t.Annotated[
+    list[int | str] | GpuSelector | None, BeforeValidator(parse_gpus), WithJsonSchema(_GPUS_SCHEMA)
+]
+Port = t.Annotated[int | t.Literal["auto"], BeforeValidator(parse_port), WithJsonSchema(_PORT_SCHEMA)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import typing as t
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, SecretStr, WithJsonSchema, field_validator
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.fields import Bytes, GpuSelection, Port
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.plain import short
@@ -20,7 +20,8 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.plain import s
 # A container's name must be unique and readable; Docker allows [a-zA-Z0-9][a-zA-Z0-9_.-]*, and the replica's number is
 # added.
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?")
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
+# None begins with a dash, which the parser of vLLM's arguments would take for an option.
+_HUB_ID = re.compile(r"[\w.][\w.-]*(/[\w.-]+)?", re.ASCII)
 _USER = re.compile(r"\d{1,10}(:\d{1,10})?", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Names whose values are secrets wherever they are used; they belong under secrets, for env is shown by docker inspect.
@@ -42,7 +43,9 @@ class Placement(_Strict):
     gpus: t.Annotated[
         GpuSelection,
         Field(
-            description="Exactly these GPUs of the host that runs the replica: indices or UUIDs, also of MIG devices."
+            description="GPUs of the host that runs the replica: a list of indices or UUIDs, also of MIG devices, "
+            "names exactly these; a mapping of count, name (with * and ?), memory and compute_capability (both at "
+            "least) selects among them."
         ),
     ] = None
     spread: t.Annotated[
@@ -50,7 +53,7 @@ class Placement(_Strict):
         Field(description="host: no two replicas on one host while another host has room; none: fill hosts in order."),
     ] = "host"
 
-    @field_validator("hosts", mode="before")
+    @field_validator("hosts", mode="before", json_schema_input_type=list[str] | str | None)
     @classmethod
     def _one_host(cls, value: t.Any) -> t.Any:
         value = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
@@ -63,7 +66,9 @@ class Listen(_Strict):
     """Where the server listens on its host."""
 
     address: t.Annotated[
-        IPvAnyAddress, Field(description="IP address of the host; loopback by default.", validate_default=True)
+        IPvAnyAddress,
+        WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
+        Field(description="IP address of the host; loopback by default.", validate_default=True),
     ] = "127.0.0.1"
     port: t.Annotated[Port, Field(description="TCP port; auto takes a free one of the host's range and keeps it.")] = (
         "auto"
@@ -81,8 +86,12 @@ class Limits(_Strict):
 class Secrets(_Strict):
     """Secrets; each reaches the container as a file of mode 0600 and appears nowhere else."""
 
-    api_key: t.Annotated[SecretStr | None, Field(description="Key that /v1 requests must bring.")] = None
-    hub_token: t.Annotated[SecretStr | None, Field(description="Token of the Hugging Face hub.")] = None
+    api_key: t.Annotated[
+        SecretStr | None, Field(description="Key that /v1 requests must bring.", json_schema_extra={"pattern": r"\S"})
+    ] = None
+    hub_token: t.Annotated[
+        SecretStr | None, Field(description="Token of the Hugging Face hub.", json_schema_extra={"pattern": r"\S"})
+    ] = None
 
     @field_validator("*")
     @classmethod
@@ -95,22 +104,49 @@ class Secrets(_Strict):
 class ModelSpec(_Strict):
     """One model and its replicas."""
 
-    name: t.Annotated[str, Field(description="Served name, and part of the containers' names.")]
-    model: t.Annotated[str, Field(min_length=1, description="Hub id, or absolute path on the host.")]
-    revision: t.Annotated[str | None, Field(description="Commit, branch or tag of the hub repository.")] = None
+    name: t.Annotated[
+        str,
+        Field(
+            description="Served name, and part of the containers' names.",
+            json_schema_extra={"pattern": f"^{_NAME.pattern}$"},
+        ),
+    ]
+    model: t.Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="Hub id, or absolute path on the host.",
+            json_schema_extra={"pattern": f"^(/.*|{_HUB_ID.pattern})$"},
+        ),
+    ]
+    revision: t.Annotated[
+        str | None,
+        Field(description="Commit, branch or tag of the hub repository.", json_schema_extra={"pattern": "^(?!-)"}),
+    ] = None
     image: t.Annotated[str, Field(min_length=1, description="Engine image with tag or digest.")]
     replicas: t.Annotated[int, Field(ge=1, le=512, description="Number of servers.")] = 1
     engine: t.Annotated[
         dict[str, t.Any],
         Field(description="vLLM's own options in snake_case, checked against the release in the image."),
     ] = {}
-    env: t.Annotated[dict[str, str], Field(description="Environment variables of the container; never secrets.")] = {}
+    env: t.Annotated[
+        dict[str, str],
+        Field(
+            description="Environment variables of the container; never secrets.",
+            json_schema_extra={
+                "propertyNames": {"pattern": f"^{_VARIABLE.pattern}$", "not": {"pattern": _SECRET_NAME.pattern}}
+            },
+        ),
+    ] = {}
     entrypoint: t.Annotated[
         list[str] | None, Field(description="Replaces the image's entrypoint, for images that need another.")
     ] = None
     user: t.Annotated[
         str | None,
-        Field(description="uid or uid:gid of the container; the image's user by default."),
+        Field(
+            description="uid or uid:gid of the container; the image's user by default.",
+            json_schema_extra={"pattern": f"^{_USER.pattern}$"},
+        ),
     ] = None
     placement: Placement = Placement()
     listen: Listen = Listen()
@@ -132,6 +168,13 @@ class ModelSpec(_Strict):
     def _path_or_id(cls, value: str) -> str:
         if not value.startswith("/") and not _HUB_ID.fullmatch(value):
             raise ValueError("is neither a hub id (name or organisation/name) nor an absolute path")
+        return value
+
+    @field_validator("revision")
+    @classmethod
+    def _no_option(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("-"):
+            raise ValueError("begins with '-', as no commit, branch or tag does")
         return value
 
     @field_validator("user")

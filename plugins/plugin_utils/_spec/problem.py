@@ -20,8 +20,8 @@ class Problem:
     """where: the model, or the host; field: dotted path as the user wrote it; reason: what is wrong; fix: what to do.
 
     value is shown, so it must never be a secret; None shows no value. A warning does not stop a plan.
-    remedy: what to write instead of the field, by section of the spec, e.g. {"engine": {"cpu_offload_gb": 4}}; an empty
-    one: leave the field out. None where no other spelling says the same.
+    remedy: what to write instead of the field, as in a spec: {"engine": {"cpu_offload_gb": 4}}, {"offline": True}; an
+    empty one: leave the field out. None where no other spelling says the same.
     """
 
     where: str

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._planner import Plan, plan_fleet
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.plan import plan_text
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.policy import Policy
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import Invalid
 from ansible_collections.gpufleet.vllm.tests.unit.plugins.plugin_utils.builders import (
     CPU_IMAGE,
@@ -88,8 +89,9 @@ REFUSALS: dict[str, tuple[t.Any, t.Any, list[str]]] = {
         [spec(engine={"swap_space": 4})],
         {"g": h100_host()},
         [
-            "qwen3-8b: engine.swap_space: is not in vLLM 0.33.0: it existed from 0.6.0 to 0.17.1. "
-            "Remove it, or use an image that has it."
+            "qwen3-8b: engine.swap_space: is not in vLLM 0.33.0: it was removed in 0.18.0: the V1 engine never swapped "
+            "KV blocks to host memory, it computes a preempted request anew. Leave it out. For a KV cache that goes on "
+            "in host memory there is kv_offloading_size; cpu_offload_gb is something else and moves weights."
         ],
     ),
     "wrong type": (
@@ -168,6 +170,17 @@ REFUSALS: dict[str, tuple[t.Any, t.Any, list[str]]] = {
             f"qwen3-8b: image = '{IMAGE}': vllm-qwen3-8b-1 has no place: on h: image holds vLLM 0.32.0 there and "
             "0.33.0 elsewhere; on g: engine.tensor_parallel_size too few GPUs are left: 2 needed, 0 of 2 not taken by "
             "other servers. Bring the same build to all hosts, best by its digest."
+        ],
+    ),
+    "no package for the method, whatever another build has": (
+        [spec(engine={"max_model_len": 8192, "quantization": "gguf"})],
+        {
+            "g": rtx_host(images=[image(packages={})]),
+            "h": rtx_host(images=[image(version="0.32.0", packages={"vllm-gguf-plugin": "0.0.2"})]),
+        },
+        [
+            "qwen3-8b: engine.quantization = 'gguf': vLLM 0.33.0 has no method gguf; it existed from 0.6.0 to 0.23.0, "
+            "and the image has no vllm-gguf-plugin. Use an image with vllm-gguf-plugin, or one of vLLM 0.23.0."
         ],
     ),
     "path absent": (
@@ -391,10 +404,16 @@ WARNINGS = {
         {"g": h100_host(images=[image(version_source="tag")])},
         f"image = '{IMAGE}': its version is taken from its tag. Check that the tag tells the truth.",
     ),
+    "unknown release": (
+        [spec(image="x:v0.99.0")],
+        {"g": h100_host(images=[image("x:v0.99.0", "0.99.0")])},
+        "image = 'x:v0.99.0': vLLM 0.99.0 is not in the catalogue",
+    ),
     "unknown variable": (
         [spec(env={"VLLM_LOGGING_LEVELS": "DEBUG"})],
         {"g": h100_host()},
-        "env.VLLM_LOGGING_LEVELS: is no variable of vLLM 0.33.0. Did you mean VLLM_LOGGING_LEVEL",
+        "env.VLLM_LOGGING_LEVELS: is in no release of vLLM, and from 0.17.0 on vLLM itself warns of such variables. "
+        "Did you mean VLLM_LOGGING_LEVEL?",
     ),
 }
 
@@ -405,6 +424,14 @@ def test_what_a_warned_user_reads(models: t.Any, inspections: t.Any, expected: s
     assert len(plan.warnings) == 1
     assert plan.warnings[0].startswith(f"qwen3-8b: {expected}")
     assert plan_text(plan.placements, plan.removals)
+
+
+@pytest.mark.parametrize("case", ["unknown release", "unknown variable"])
+def test_what_the_release_warns_of_stops_a_strict_plan(case: str) -> None:
+    models, inspections, expected = WARNINGS[case]
+    with pytest.raises(Invalid) as caught:
+        plan_fleet(models, inspections, Policy(strict=True))
+    assert [str(problem).startswith(f"qwen3-8b: {expected}") for problem in caught.value.problems] == [True]
 
 
 def with_servers(inspections: dict[str, t.Any], plan: Plan) -> dict[str, t.Any]:
@@ -542,7 +569,7 @@ def test_image_of_each_host_is_its_own() -> None:
 def test_stand_in_runs_on_either_device_when_it_is_allowed() -> None:
     images = [image(stand_in=True)]
     for inspection, gpus in ((cpu_host(images=images), []), (rtx_host(images=images), [UUIDS[0]])):
-        assert where(plan_fleet([spec()], {"h": inspection}, allow_stand_in=True))["vllm-qwen3-8b-0"][1] == gpus
+        assert where(plan_fleet([spec()], {"h": inspection}, Policy(allow_stand_in=True)))["vllm-qwen3-8b-0"][1] == gpus
 
 
 def test_length_that_is_allowed_by_variable_or_overrides() -> None:

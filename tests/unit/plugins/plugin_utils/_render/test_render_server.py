@@ -184,8 +184,8 @@ def test_options_of_the_collection_are_refused_with_their_place(option: str) -> 
 def test_every_option_of_a_release_with_its_default_is_taken() -> None:
     """What vLLM has as its own default must not be refused; switches and numbers stand for the rest."""
     from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import load
-    from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.options import OWN_OPTIONS, check_options
     from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.load import load_specs
+    from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.options import OWN_OPTIONS, check_options
 
     for version in ("0.8.5.post1", "0.32.0", "0.33.0"):
         release = load(version)
