@@ -20,6 +20,7 @@ CORES = ("2.19", "2.20", "2.21")
 STAGES = (
     "lint",
     "unit",
+    "catalogue",
     *(f"sanity-{core}" for core in CORES),
     "library",
     *(f"integration-{core}" for core in CORES),
@@ -30,6 +31,7 @@ STAGES = (
 REPORTS = (
     *("unit-2.19", "unit-2.21", "unit-target"),
     *(f"{kind}-{core}" for kind in ("sanity", "integration") for core in CORES),
+    "catalogue",
     "library",
     "e2e",
 )
