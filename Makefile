@@ -19,7 +19,7 @@ PYTEST :=
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 export ANSIBLE_HOME := $(CURDIR)/.build/ansible
 
-STAGES := lint unit $(CORES:%=sanity-%) library $(CORES:%=integration-%) molecule e2e
+STAGES := lint unit catalogue $(CORES:%=sanity-%) library $(CORES:%=integration-%) molecule e2e
 
 .PHONY: help
 help: ## this list
@@ -49,7 +49,7 @@ test: ## every test, with a table at the end (logs in .build/logs)
 test-fast: link compiler ## ruff, yamllint and the unit tests: what to run while working
 	@tools/venvs.sh lint core-2.19
 	@$(MAKE) lint-python lint-yaml
-	.build/venv-core-2.19/bin/python -m pytest -q tests/unit $(PYTEST)
+	.build/venv-core-2.19/bin/python -m pytest -q tests/unit -n 2 $(PYTEST)
 
 LINT := .build/venv-lint/bin
 LINTERS := lint-python lint-yaml lint-ansible lint-docs lint-changelog
@@ -131,6 +131,43 @@ e2e: link ## one deployment of real vLLM (CPU build) with the tiny model
 	@tools/venvs.sh core-2.21
 	@tools/docker_engine.sh ensure
 	GPUFLEET_CORE=2.21 .build/venv-core-2.21/bin/python -m pytest tests/e2e --junitxml=$(RESULTS)/e2e.xml $(PYTEST)
+
+# The releases' own code runs in .build/catalogue/venv, which the tools make; its packages are pinned for this Python.
+CATALOGUE_PYTHON := python3.11
+
+.PHONY: catalogue
+catalogue: link ## the catalogue against vLLM itself: what we render, through the parsers of six releases
+	@tools/venvs.sh core-2.21
+	CATALOGUE_PYTHON=$(CATALOGUE_PYTHON) .build/venv-core-2.21/bin/python -m pytest tests/catalogue \
+		--junitxml=$(RESULTS)/catalogue.xml $(PYTEST)
+
+.PHONY: catalogue-verify
+catalogue-verify: link ## what we render, through the parsers of every catalogued release of vLLM (about 20 minutes)
+	$(CATALOGUE_PYTHON) tools/catalogue/verify.py --releases all
+
+.PHONY: catalogue-refresh
+catalogue-refresh: link ## extract the releases of vLLM that the catalogue lacks, and write the reference pages anew
+	$(CATALOGUE_PYTHON) tools/catalogue/extract.py --releases new --out plugins/plugin_utils/data/catalogue
+	$(CATALOGUE_PYTHON) tools/catalogue/nccl.py --out plugins/plugin_utils/data/catalogue
+	@$(MAKE) reference
+
+# These two print JSON and nothing else.
+LIBRARY := PYTHONPATH=$(COLLECTIONS) .build/venv-demo/bin/python
+
+.PHONY: catalogue-show
+catalogue-show: link ## what the catalogue holds of a release: make catalogue-show RELEASE=0.33.0
+	@tools/venvs.sh demo >&2
+	@$(LIBRARY) tools/catalogue/show.py --release "$(RELEASE)"
+
+.PHONY: render
+render: link ## arguments and variables of a spec: make render SPEC=model.yml RELEASE=0.33.0
+	@tools/venvs.sh demo >&2
+	@$(LIBRARY) tools/render.py --spec "$(SPEC)" --release "$(RELEASE)"
+
+.PHONY: reference
+reference: link ## write the generated pages of docs/ anew, after the catalogue or the model of a spec has changed
+	@tools/venvs.sh demo
+	$(LIBRARY) tools/reference.py
 
 .PHONY: bench
 bench: link ## measurements beside what one would use instead

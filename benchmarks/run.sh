@@ -30,3 +30,5 @@ wheel.unlink()
 PY
 fi
 PYTHONPATH="$ROOT/tests" "$BUILD/venv-core-2.20/bin/python" "$ROOT/benchmarks/no_change.py" "$PEERS"
+echo
+PYTHONPATH="$BUILD/collections" "$BUILD/venv-core-2.20/bin/python" "$ROOT/benchmarks/validation.py"
