@@ -133,7 +133,7 @@ e2e: link ## one deployment of real vLLM (CPU build) with the tiny model
 	GPUFLEET_CORE=2.21 .build/venv-core-2.21/bin/python -m pytest tests/e2e --junitxml=$(RESULTS)/e2e.xml $(PYTEST)
 
 # The releases' own code runs in .build/catalogue/venv, which the tools make; its packages are pinned for this Python.
-CATALOGUE_PYTHON := python3.11
+CATALOGUE_PYTHON = $(shell tools/pythons.sh find 3.11)
 
 .PHONY: catalogue
 catalogue: link ## the catalogue against vLLM itself: what we render, through the parsers of six releases

@@ -37,8 +37,8 @@ options:
     required: true
   strict:
     description:
-      - Stop at what would otherwise only be warned of, such as options that the release has deprecated or variables
-        that it does not read.
+      - Stop at what would otherwise only be warned of in a model's declaration, such as options that the release has
+        deprecated or variables that it does not read. Warnings about memory and hosts stay warnings.
     type: bool
     default: false
   allow_floating_tags:

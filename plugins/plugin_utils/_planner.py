@@ -224,7 +224,11 @@ class _Draft:
         shared, own = dataclasses.replace(self._subject, offers=tuple(same)).findings(release, strict)
         self.problems.extend(shared)
         for host, problems in own.items():
-            self.problems.extend(problem for problem in problems if problem.warning)
+            self.problems.extend(
+                dataclasses.replace(problem, reason=f"on {host}: {problem.reason}")
+                for problem in problems
+                if problem.warning
+            )
             if error := next((problem for problem in problems if not problem.warning), None):
                 self._against[host] = error
 

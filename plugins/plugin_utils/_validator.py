@@ -18,6 +18,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry imp
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Ledger
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.offer import Gpu, Offer, Unread, read_offer
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.place import selectable
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release import catalogue
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Release, load
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.server import command, environment
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.load import load_specs
@@ -85,16 +86,31 @@ class Subject:
     def problems(self, release: Release, strict: bool = False) -> list[Problem]:
         """Every problem with the release. What only some of the hosts cannot do is a warning that names the host."""
         shared, own = self.findings(release, strict)
+        nowhere = all(not is_sound(problems) for problems in own.values())
         return shared + [
-            dataclasses.replace(problem, reason=f"on {host}: {problem.reason}", warning=True, remedy=None)
+            dataclasses.replace(
+                problem,
+                reason=f"on {host}: {problem.reason}",
+                warning=problem.warning or not (nowhere or strict),
+                remedy=None,
+            )
             for host, problems in own.items()
             for problem in problems
         ]
 
     def findings(self, release: Release, strict: bool = False) -> tuple[list[Problem], dict[str, list[Problem]]]:
         """The problems with the release that all hosts have, and those that each has besides."""
-        evidence = {offer.host: self._evidence(offer, release) for offer in self.offers} or {"": Evidence()}
-        found = {host: validate(self.spec, release, known, strict) for host, known in evidence.items()}
+        # A host without GPUs can disprove nothing that the others show of theirs.
+        offers = [offer for offer in self.offers if self.gpus_on(offer)] or self.offers
+        evidence = {offer.host: self._evidence(offer, release) for offer in offers} or {"": Evidence()}
+        # Hosts of a fleet are mostly alike: each kind is validated once.
+        kinds: dict[str, list[Problem]] = {}
+        found = {}
+        for host, known in evidence.items():
+            kind = repr(known)
+            if kind not in kinds:
+                kinds[kind] = validate(self.spec, release, known, strict)
+            found[host] = kinds[kind]
         common = set.intersection(*({str(problem) for problem in problems} for problems in found.values()))
         own = {host: [one for one in problems if str(one) not in common] for host, problems in found.items()}
         return [one for one in next(iter(found.values())) if str(one) in common], own
@@ -103,7 +119,8 @@ class Subject:
         image = self.image_on(offer)
         # What is in the image says nothing of an image with another release.
         own = image if image and _holds(image, release) else None
-        return Evidence(own, self.profile_on(offer), self.gpus_on(offer), offer.driver)
+        # The files of a model at its revision are the same wherever they are.
+        return Evidence(own, self.profile_on(offer) or self.profile, self.gpus_on(offer), offer.driver)
 
     def ledger(self, release: Release, profile: t.Mapping[str, t.Any] | None, device: Device) -> Ledger:
         """The memory on a device, with the model's files as some host has them. Raises Unreadable."""
@@ -260,10 +277,15 @@ def device_of(offer: Offer, gpu: Gpu | None) -> Device:
 def mended_engine(spec: ModelSpec, problems: t.Iterable[Problem]) -> dict[str, t.Any]:
     """The engine options with all remedies of errors written in that there are.
 
-    Secrets do not belong there, and are left out where they have been put there.
+    Secrets do not belong there; they are left out, and so is whatever no release knows, which may be one misspelt.
     """
     final = mended(spec, [problem for problem in problems if problem.remedy is not None]) or spec
-    return {name: value for name, value in final.engine.items() if name.replace("-", "_") not in _SECRET_OPTIONS}
+    return {name: value for name, value in final.engine.items() if _may_be_shown(name)}
+
+
+def _may_be_shown(name: str) -> bool:
+    key = name.lstrip("-").replace("-", "_").partition(".")[0]
+    return key not in _SECRET_OPTIONS and catalogue.life("options", key) is not None
 
 
 def as_messages(problems: t.Iterable[Problem]) -> list[dict[str, t.Any]]:

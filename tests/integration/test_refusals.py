@@ -23,7 +23,10 @@ BAD_INPUT: dict[str, tuple[dict[str, t.Any], tuple[str, ...]]] = {
     "option-value": ({"engine": {"max_num_seqs": "few"}}, ("engine.max_num_seqs = 'few'",)),
     "option-gone": ({"engine": {"swap_space": 4}}, ("engine.swap_space", "0.32.0")),
     "option-ours": ({"engine": {"port": 9000}}, ("engine.port", "listen.port")),
-    "image-absent": ({"image": "gpufleet-test/no-such:1"}, ("image = 'gpufleet-test/no-such:1'", "one", "docker pull")),
+    "image-absent": (
+        {"image": "gpufleet-test/no-such:1.2.3"},
+        ("image = 'gpufleet-test/no-such:1.2.3'", "one", "docker pull"),
+    ),
     "path-absent": ({"model": "/no/such/model"}, ("model = '/no/such/model'", "one")),
     "not-cached": ({"model": "gpufleet/absent"}, ("model = 'gpufleet/absent'", "offline")),
     "no-such-host": ({"placement": {"hosts": ["gpu99"]}}, ("placement.hosts", "gpu99", "one")),

@@ -71,14 +71,14 @@ def parse(recipe: str) -> tuple[dict[str, str], dict[str, Stage]]:
     arguments, stages = dict(BUILDER), {}
     stage: Stage | None = None
     for line in re.sub(r"\\\n", " ", re.sub(r"^\s*#.*\n", "", recipe, flags=re.M)).splitlines():
-        keyword, _, rest = line.strip().partition(" ")
+        keyword, _blank, rest = line.strip().partition(" ")
         rest = rest.strip()
         if keyword.upper() == "FROM":
             words = [word for word in rest.split() if not word.startswith("--")]
             stage = Stage(substitute(words[0], arguments))
             stages[words[2] if len(words) > 2 else f"stage {len(stages)}"] = stage
         elif keyword == "ARG" and "=" in rest:
-            name, _, value = rest.partition("=")
+            name, _sign, value = rest.partition("=")
             scope = arguments if stage is None else stage.arguments
             scope[name] = substitute(value.strip("\"'"), arguments | (stage.arguments if stage else {}))
         elif stage and keyword == "ENTRYPOINT":
@@ -99,7 +99,7 @@ def substitute(text: str, arguments: dict[str, str]) -> str:
     """The text with ${NAME}, $NAME and ${NAME:-default} replaced; an argument without a value is left as it is."""
 
     def value(match: re.Match[str]) -> str:
-        name, _, default = (match[1] or match[2]).partition(":-")
+        name, _sign, default = (match[1] or match[2]).partition(":-")
         return arguments.get(name) or default or match[0]
 
     return re.sub(r"\$(?:\{([^}]+)\}|(\w+))", value, text)

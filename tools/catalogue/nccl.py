@@ -66,7 +66,7 @@ def requirement(folder: Path, torch: dict[str, str]) -> str | None:
 
 def library(wanted: str) -> bytes:
     """libnccl out of the wheel, which is downloaded if it is not there yet."""
-    project, _, version = wanted.partition("==")
+    project, _sign, version = wanted.partition("==")
     pattern = f"{project.replace('-', '_')}-{version}-*.whl"
     if not list(WHEELS.glob(pattern)):
         pip("download", wanted, f"--dest={WHEELS}")

@@ -41,7 +41,7 @@ CONSTRAINTS = ("gt", "ge", "lt", "le")
 def find(places: Iterable[str]) -> Any:
     """The first of the dotted names (module, then attribute) that the release has; None if it has none."""
     for place in places:
-        module, _, attribute = place.rpartition(".")
+        module, _dot, attribute = place.rpartition(".")
         try:
             return getattr(importlib.import_module(module), attribute)
         except (ImportError, AttributeError):

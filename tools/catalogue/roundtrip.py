@@ -215,7 +215,8 @@ class Verifier:
         odd = [flag for flag in flags if flag not in entrypoint.parser._option_string_actions or flag == "--config"]
         parsed = entrypoint.read(command)
         if isinstance(parsed, Refusal):
-            if not any([self.alone(entrypoint, item) for item in line]):
+            blamed = [item for item in line if self.alone(entrypoint, item)]
+            if not blamed:
                 self.problems["rejected"].append(f"{entrypoint} {command}: {parsed}")
             return
         for item in line:

@@ -222,7 +222,7 @@ def fields(option: Any, configs: Mapping[str, Mapping[str, Any]], version: str) 
     """
     yield Sample({}, {})
     for name, facts in configs.items():
-        owner, _, field = name.partition(".")
+        owner, _dot, field = name.partition(".")
         if owner != option.config:
             continue
         for value in field_values(field, facts):
@@ -261,7 +261,8 @@ def field_values(field: str, facts: Mapping[str, Any]) -> list[Any]:
     if "bool" in types:
         found += [True, False]
     if "int" in types and not choices:
-        found += first_within(facts, *((default + 1, default - 1) if type(default) is int else (2, 1)))
+        is_number = isinstance(default, int) and not isinstance(default, bool)
+        found += first_within(facts, *((default + 1, default - 1) if is_number else (2, 1)))
     if "float" in types:
         found += first_within(facts, 0.5, 1.5)
     if "str" in types and not choices:

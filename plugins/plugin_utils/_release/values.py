@@ -104,7 +104,7 @@ def _check_choice(option: Option, text: str) -> str | None:
     if text in choices:
         return None
     near = difflib.get_close_matches(text.lower(), choices, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = f"; the nearest is {near[0]!r}" if near else ""
     return f"must be one of {', '.join(choices)}, not {text!r}{hint}"
 
 
@@ -139,10 +139,13 @@ def _check_json(option: Option, value: Any) -> str | None:
             return f"must be a mapping or text, not {_what(value)}"
         fits = option.type == "json-or-str" or _is_counts(value)
         return None if fits else "must be a mapping, JSON text of one, or text of the form name=7,other=8"
+    wanted = "a list or JSON text of one" if isinstance(option.default, list) else "a mapping or JSON text"
     try:
         value = _object(option, value)
-    except (ValueError, SyntaxError, TypeError) as error:
-        return f"must be a mapping or JSON text; the text is no JSON: {error}"
+    except (json.JSONDecodeError, SyntaxError) as error:
+        return f"must be {wanted}; the text is no JSON: {error}"
+    except (ValueError, TypeError):
+        return f"must be {wanted}; the text is neither JSON nor a literal of Python"
     except (RecursionError, MemoryError):
         return "is nested too deeply"
     if option.config is not None and not isinstance(value, dict):

@@ -29,6 +29,9 @@ GIB = 2**30
 BASE_SECONDS = 900
 SLOW_DISK_BYTES_PER_SECOND = 100 * 2**20
 STALL_SECONDS = 600
+# With these a start is much slower (docs/usage/troubleshooting.md of vLLM: "significant delays in startup").
+TRACING = ("VLLM_TRACE_FUNCTION", "CUDA_LAUNCH_BLOCKING")
+TRACED_TIMES = 4
 # A model that is not on the host is fetched by the engine, which may take hours and shows no progress within a file.
 FETCH_SECONDS = 24 * 3600
 # The longest that running requests are waited for at the end, and what Docker adds before it kills.
@@ -43,12 +46,18 @@ _KEY_WRAPPER = ["/bin/sh", "-c", f'VLLM_API_KEY="$(cat {SECRETS}/api_key)" && ex
 _SNAPSHOT = re.compile(r"(?P<cache>/.*[^/])/+(?P<inside>models--[^/]+/snapshots/[^/]+(?:/[^/]+)*)/*")
 
 
-def deadline_seconds(profile: t.Mapping[str, t.Any] | None) -> int:
+def deadline_seconds(profile: t.Mapping[str, t.Any] | None, env: t.Mapping[str, str]) -> int:
     """How long a start may take, from what model_info said of the files; None when they are not there."""
     if profile is None:
         return FETCH_SECONDS
     weights = profile["weights"]["total_bytes"] if profile["weights"] else 0
-    return BASE_SECONDS + weights // SLOW_DISK_BYTES_PER_SECOND
+    return (BASE_SECONDS + weights // SLOW_DISK_BYTES_PER_SECOND) * slowdown(env)
+
+
+def slowdown(env: t.Mapping[str, str]) -> int:
+    """How many times longer everything takes with what the variables record or serialize."""
+    traces = any(env.get(name, "0").strip().lower() not in ("", "0", "false") for name in TRACING)
+    return TRACED_TIMES if traces else 1
 
 
 def render_server(
@@ -87,8 +96,8 @@ def render_server(
         "user": spec.user or "",
         "read_only_root": True,
         "stop_seconds": STOP_SECONDS,
-        "deadline_seconds": deadline_seconds(profile),
-        "stall_seconds": STALL_SECONDS if profile else FETCH_SECONDS,
+        "deadline_seconds": deadline_seconds(profile, spec.env),
+        "stall_seconds": STALL_SECONDS * slowdown(spec.env) if profile else FETCH_SECONDS,
         "probe": {
             "kind": "embed" if spec.engine.get("runner") == "pooling" else "generate",
             "served_names": [spec.name],
@@ -134,7 +143,7 @@ def environment(spec: ModelSpec, release: Release, profile: t.Mapping[str, t.Any
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CACHE_ROOT": CACHE,
         # vLLM ends its own start after 600 s, however far it is; this variable exists from 0.14.0 on.
-        "VLLM_ENGINE_READY_TIMEOUT_S": str(deadline_seconds(profile)),
+        "VLLM_ENGINE_READY_TIMEOUT_S": str(deadline_seconds(profile, spec.env)),
     }
     if spec.offline:
         env["HF_HUB_OFFLINE"] = "1"

@@ -9,10 +9,12 @@ import typing as t
 
 import pydantic
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.plain import plain, short
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec, Secrets
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.plain import NotPlain, plain, short
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import Problem, did_you_mean
 
+# So many names of a path are shown.
+_LEVELS = 4
 # pydantic's words for a value that should have been a mapping or list; what stands there instead may be a secret.
 _WRONG_CONTAINERS = ("model_type", "model_attributes_type", "dict_type", "list_type")
 
@@ -32,12 +34,16 @@ def load_specs(models: t.Any) -> tuple[list[ModelSpec], list[Problem]]:
     problems: list[Problem] = []
     for index, declared in enumerate(models):
         where = f"vllm_models[{index}]"
+        where = _name(declared) or where
         try:
             declared = plain(declared)
-        except ValueError as error:
-            problems.append(Problem(where, "(the model)", str(error), "Write text, numbers, lists and mappings"))
+        except NotPlain as error:
+            # Names below these may be secrets.
+            path = error.path[:1] if error.path[:1] in (("secrets",), ("env",)) else error.path
+            field = ".".join(map(short, path[:_LEVELS])) or "(the model)"
+            fix = "Write text, numbers, lists and mappings; dates, which YAML makes of some texts, in quotes"
+            problems.append(Problem(where, field, str(error), fix))
             continue
-        where = _name(declared) or where
         try:
             spec = ModelSpec.model_validate(declared)
         except pydantic.ValidationError as error:
@@ -53,14 +59,17 @@ def load_specs(models: t.Any) -> tuple[list[ModelSpec], list[Problem]]:
 
 def _name(declared: t.Any) -> str | None:
     name = declared.get("name") if isinstance(declared, dict) else None
-    return short(name) if isinstance(name, str) and name.isprintable() and name else None
+    return short(str.__str__(name)) if isinstance(name, str) and name.isprintable() and name else None
 
 
 def _problem(where: str, error: dict[str, t.Any], declared: t.Any) -> Problem:
     # Members of a union appear in the location by their type's name; a user's path holds only keys and indices of what
     # was written.
     path = _written(error["loc"], declared)
-    field = ".".join(short(str(part)) for part in path) or "(the model)"
+    # What stands where a secret's name should may be the secret.
+    is_name = path[:1] == ("secrets",) and not set(path[1:2]) <= set(Secrets.model_fields)
+    shown = path[:1] if is_name else path
+    field = ".".join(short(str(part)) for part in shown) or "(the model)"
     if error["type"] == "extra_forbidden":
         return Problem(where, field, "is unknown", _unknown_fix(path))
     if error["type"] == "missing":

@@ -187,7 +187,8 @@ class ModelSpec(_Strict):
     @field_validator("env")
     @classmethod
     def _no_secret_in_env(cls, value: dict[str, str]) -> dict[str, str]:
-        odd = sorted(short(name) for name in value if not _VARIABLE.fullmatch(name))
+        # A whole assignment may have been written as the name, with a secret behind the sign.
+        odd = sorted(short(name.partition("=")[0]) for name in value if not _VARIABLE.fullmatch(name))
         if odd:
             raise ValueError(f"{', '.join(odd)}: a variable's name has letters, digits and '_' only")
         names = sorted(name for name in value if _SECRET_NAME.search(name))

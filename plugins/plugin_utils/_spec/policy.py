@@ -10,7 +10,10 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """strict: what would only be warned of stops the plan; the others accept images that are refused otherwise."""
+    """strict: what would only be warned of in a declaration stops the plan.
+
+    The others accept images that are refused otherwise.
+    """
 
     strict: bool = False
     allow_floating_tags: bool = False

@@ -171,3 +171,13 @@ def _remote_code(engine: Engine) -> Iterator[Problem]:
             "Write the 40 digits of the commit that was read, or set engine.trust_remote_code to false",
             None if spec.revision is None else short(spec.revision),
         )
+    code = engine.spec.engine.get("code_revision")
+    if engine.on("trust_remote_code") and code is not None and not _COMMIT.fullmatch(str(code)):
+        yield Problem(
+            spec.name,
+            "engine.code_revision",
+            "must be a commit, because engine.trust_remote_code runs the code that stands there",
+            "Write the 40 digits of the commit that was read, or leave it out where the code is in the model's own "
+            "repository",
+            short(str(code)),
+        )

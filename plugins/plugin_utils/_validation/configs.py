@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import whole
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release import catalogue
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Release
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Option, Release
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.values import check_value
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.plain import short
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import Problem, did_you_mean
@@ -28,6 +29,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.engine i
     read_mapping,
     read_number,
 )
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.migrations import migrate_value
 
 # Options whose parser takes any mapping, and the class that engine/arg_utils.py makes of it.
 OWNERS = {
@@ -38,6 +40,26 @@ OWNERS = {
 }
 # Filled in by create_speculative_config in engine/arg_utils.py, whatever the user writes.
 _FILLED_IN = frozenset({"target_model_config", "target_parallel_config", "enable_chunked_prefill", "disable_log_stats"})
+_METHOD = ("SpeculativeConfig", "method")
+# What 0.8.2 to 0.9.0.1 compare the method with, although their annotation does not list all of it (config.py).
+_UNLISTED_METHODS = frozenset({"eagle3", "deepseek_mtp", "[ngram]"})
+# Their classes compare them with the choices themselves, in __post_init__ (config.py of 0.8.5 to 0.9.0.1).
+_COMPARED = frozenset({"SpeculativeConfig.acceptance_method", "KVTransferConfig.kv_role"})
+# Options without a configuration class of which the parser takes any JSON, and the engine mappings alone; others are
+# known by their default.
+_MAPPINGS = frozenset(OWNERS) | {
+    "custom_histogram_buckets",
+    "default_chat_template_kwargs",
+    "default_mm_loras",
+    "hf_overrides",
+    "mm_processor_kwargs",
+    "model_loader_extra_config",
+    "override_generation_config",
+    "override_neuron_config",
+    "rope_scaling",
+    "tokenizer_pool_extra_config",
+}
+_NAMES = {list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
 # Their annotation is a list of names or any text.
 _OPEN = frozenset(
     {"SpeculativeConfig.quantization", "SpeculativeConfig.kv_cache_dtype", "AttentionConfig.indexer_kv_dtype"}
@@ -52,13 +74,19 @@ Path = tuple[str, ...]
 
 
 def check_configs(spec: ModelSpec, release: Release) -> list[Problem]:
-    """Every problem inside the options that are mappings; that they are mappings is checked with the other values."""
+    """Every problem inside the options that are mappings, and those that are none where only the engine says so.
+
+    What the parser itself refuses is checked with the other values.
+    """
     engine = Engine(spec, release)
     problems: list[Problem] = []
     for name in spec.engine:
         option = release.options.get(name)
-        given = engine.mapping(name) if option is not None else {}
-        if option is None or not given:
+        if option is None:
+            continue
+        problems.extend(_form(spec, option))
+        given = engine.mapping(name)
+        if not given:
             continue
         owner = option.config or OWNERS.get(name)
         if owner in _classes(release.version):
@@ -98,6 +126,36 @@ def _classes(version: str) -> Mapping[str, Mapping[str, catalogue.Facts]]:
     return found
 
 
+# ---- the option as a whole
+
+
+def _form(spec: ModelSpec, option: Option) -> Iterator[Problem]:
+    """A value that the parser takes for the option, as any JSON, and the engine does not, because it is no mapping."""
+    name, value = option.name, spec.engine[option.name]
+    mapped = name in _MAPPINGS or (isinstance(option.default, dict) and name != "additional_config")
+    if option.config is not None or not mapped or check_value(option, value) is not None:
+        return
+    said = _decoded(value)
+    inner = _decoded(said)
+    if isinstance(value, str) and isinstance(said, str) and said != value and isinstance(inner, dict):
+        remedy = {"engine": {name: inner}}
+        yield _problem(spec, (name,), "is encoded twice", "Write the mapping itself", remedy=remedy)
+    # Text that is no JSON has a meaning of its own: image=2, or the name of a class.
+    elif type(said) in _NAMES and not (isinstance(said, str) and said == value):
+        reason = f"must be a mapping, not {_NAMES[type(said)]}"
+        yield _problem(spec, (name,), reason, f"Write a mapping; {_default({'default': option.default})}")
+
+
+def _decoded(value: t.Any) -> t.Any:
+    """What JSON text says; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
 # ---- fields
 
 
@@ -119,7 +177,21 @@ def _fields(spec: ModelSpec, release: Release, path: Path, owner: str, given: Gi
         if nested is not None and isinstance(value, dict) and len(here) < _DEPTH:
             yield from _fields(spec, release, here, nested, value)
         elif reason := _misfit(f"{owner}.{field}", known[field], value, release.version):
-            yield _problem(spec, here, reason, f"Correct it; {_default(known[field])}", value)
+            gone = migrate_value("spec_method", value, {}, release) if (owner, field) == _METHOD else None
+            fix = gone.advice if gone else f"Correct it; {_default(known[field])}"
+            yield _problem(spec, here, reason, fix, value)
+        elif (owner, field) == _METHOD and (reason := _ignored_method(known[field], value, release.version)):
+            yield _problem(spec, here, reason, "Write one of them, or leave it out", value, True)
+
+
+def _ignored_method(facts: catalogue.Facts, value: t.Any, version: str) -> str | None:
+    """A method that the release does not know and finds out from the draft model instead: config.py of 0.8.5."""
+    methods = {*facts.get("choices", ()), *_UNLISTED_METHODS}
+    if value is None or not facts.get("choices") or checks_types("SpeculativeConfig", version):
+        return None
+    if isinstance(value, str) and value in methods:
+        return None
+    return f"is none of {', '.join(sorted(methods))}; vLLM {version} ignores it and goes by the draft model"
 
 
 def _unknown(spec: ModelSpec, release: Release, path: Path, owner: str, value: t.Any) -> Problem:
@@ -135,7 +207,8 @@ def _unknown(spec: ModelSpec, release: Release, path: Path, owner: str, value: t
         return _problem(spec, path, reason, _write(path[:-1], new), value, not refused, _nested(path[:-1], new))
     otherwise = f"Leave it out; {owner} has {', '.join(sorted(known))}"
     fix = "Leave it out, or use an image that has it" if life else did_you_mean(field, known, otherwise)
-    return _problem(spec, path, reason, fix, value, not refused)
+    # A name that no release knows may be that of a secret.
+    return _problem(spec, path, reason, fix, value if life else None, not refused)
 
 
 def _misfit(name: str, facts: catalogue.Facts, value: t.Any, version: str) -> str | None:
@@ -143,13 +216,13 @@ def _misfit(name: str, facts: catalogue.Facts, value: t.Any, version: str) -> st
     choices, kinds = facts.get("choices"), _kinds(facts)
     if value is None:
         return None
-    if choices and name not in _OPEN and not _is_choice(value, choices, kinds):
+    checked = checks_types(name.partition(".")[0], version)
+    limited = name not in _OPEN and (checked or name in _COMPARED)
+    if choices and limited and not _is_choice(value, choices, kinds):
         life = catalogue.life("speculative_methods", str(value)) if name == "SpeculativeConfig.method" else None
         near = f"; {life}" if life else ""
         return f"must be one of {', '.join(map(str, choices))}" + near
-    if not kinds:
-        return None
-    if not checks_types(name.partition(".")[0], version) or not set(kinds) <= set(_TAKES):
+    if not kinds or not checked or not set(kinds) <= set(_TAKES):
         return None
     if not any(_TAKES[kind](value) for kind in kinds):
         return "must be " + " or ".join(_WORDS[kind] for kind in kinds)

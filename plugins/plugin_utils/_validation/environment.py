@@ -8,6 +8,7 @@ Pure. A variable's value is never shown, for it may be a secret; what a known va
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import functools
 import json
@@ -130,7 +131,7 @@ def _vllm(case: _Case) -> Problem | None:
     life = catalogue.life("environment", case.name)
     facts = release.facts("environment").get(case.name)
     if facts is not None and not facts.get("dead"):
-        return None
+        return _leaving(case, life)
     if life is None:
         return _never(case)
     if not case.since(life.since):
@@ -165,6 +166,23 @@ def _never(case: _Case) -> Problem:
         reason = "is in no release of vLLM, which refuses to start with it: engine.fail_on_environ_validation is true"
         return case.error(reason, advice)
     return case.warning(reason, advice)
+
+
+def _leaving(case: _Case, life: catalogue.Life | None) -> Problem | None:
+    """A variable that is still read, when the option that takes its place is there already, as vLLM itself warns.
+
+    _set_from_env_if_set in config/attention.py and config/profiler.py of 0.14.1, config/parallel.py of 0.15.1,
+    deprecated_env in envs.py of 0.23.0.
+    """
+    if life is None or life.until is None:
+        return None
+    for successor in SUCCESSORS.get(case.name, ()):
+        if isinstance(successor, Option) and _has(case.release, successor):
+            problem = _replaced(case, f"is in no release after {life.until}", successor)
+            # create_engine_config in engine/arg_utils.py of 0.13.0 and 0.14.1: "are mutually exclusive"
+            refused = successor.name == "attention_backend" and successor.name in case.spec.engine
+            return problem if refused else dataclasses.replace(problem, warning=True)
+    return None
 
 
 def _succeeded(case: _Case, reason: str) -> Problem:
@@ -355,6 +373,27 @@ def _engine(case: _Case) -> Problem | None:
     return case.error("asks for the engine V0, with which vLLM 0.11.0 does not start", "Remove it")
 
 
+_LEVELS = frozenset({"CRITICAL", "FATAL", "ERROR", "WARN", "WARNING", "INFO", "DEBUG", "NOTSET"})
+
+
+def _logging_level(case: _Case) -> Problem | None:
+    """logging.config raises ValueError when vLLM is imported (logger.py); envs.py makes large letters since 0.8.2."""
+    level = case.value.upper() if case.since("0.8.2") else case.value
+    own = case.spec.env.get("VLLM_CONFIGURE_LOGGING", "1") == "0" or "VLLM_LOGGING_CONFIG_PATH" in case.spec.env
+    if level in _LEVELS or own:
+        return None
+    return case.error("is no level, and vLLM does not start with it", "Write DEBUG, INFO, WARNING or ERROR")
+
+
+def _iteration_timeout(case: _Case) -> Problem:
+    """async_llm_engine.py of 0.6.0 to 0.10.2; models/voxtral_realtime.py of 0.16.0 to 0.24.0, and nothing else."""
+    reader = "the realtime model Voxtral" if case.since("0.11.0") else "a step of the engine V0"
+    return case.warning(
+        f"limits {reader} only, never a request",
+        "Remove it; a gateway in front of the servers limits the time of a request",
+    )
+
+
 def _token_path(case: _Case) -> Problem | None:
     if case.spec.secrets.hub_token is None:
         return None
@@ -491,6 +530,8 @@ _SPECIAL: t.Mapping[str, Rule] = {
     ),
     # vLLM's own
     "VLLM_USE_V1": _engine,
+    "VLLM_LOGGING_LEVEL": _logging_level,
+    "VLLM_ENGINE_ITERATION_TIMEOUT_S": _iteration_timeout,
     "VLLM_SERVER_DEV_MODE": _harmful(
         f"{_EVERYBODY} /sleep, /collective_rpc, /server_info and others need no key then", "Remove it"
     ),

@@ -8,6 +8,9 @@ from __future__ import annotations
 import re
 import typing as t
 
+from packaging.version import Version
+
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release import catalogue
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Release
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.fields import show_gpus
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
@@ -18,7 +21,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import
 _FLOATING = re.compile(r"(?:^|[-_.])(?:latest|nightly|main|master|dev|edge|stable|rolling|rc|canary)(?:$|[-_.])")
 # A tag that is no more than the beginning of a version (v0, v0.33) moves with every patch release.
 _SHORT_VERSION = re.compile(r"v?\d+(?:\.\d+)?")
-_VERSION = re.compile(r"v?(?P<version>\d+(?:\.\d+){2,3}(?:\.post\d+)?)")
+_VERSION = re.compile(r"v?(?P<version>\d+(?:\.\d+){2,3}(?:\.post\d+|rc\d+)?)")
 
 
 def tag_of(image: str) -> str | None:
@@ -32,7 +35,12 @@ def tag_of(image: str) -> str | None:
 def version_of_tag(image: str) -> str | None:
     """The vLLM version that the tag claims, e.g. 0.33.0 of vllm/vllm-openai:v0.33.0-x86_64; None if it claims none."""
     match = _VERSION.match(image.partition("@")[0].rpartition("/")[2].partition(":")[2])
-    return match["version"] if match else None
+    if match is None:
+        return None
+    # Images of others have versions of their own, such as 3.2.2 or 2024.1.0.
+    order, claimed = catalogue.releases(), Version(match["version"])
+    is_vllm = claimed >= Version(order[0]) and claimed.major <= Version(order[-1]).major + 1
+    return match["version"] if is_vllm else None
 
 
 def check_tag(spec: ModelSpec, policy: Policy) -> list[Problem]:

@@ -210,7 +210,7 @@ CHANGED: t.Sequence[Changed] = (
     Changed(
         "compilation_config",
         "[0-3]",
-        None,
+        "0.8.5.post1",
         Migration(
             "a level or mode is a field of it",
             "CompilationConfig in config/compilation.py of 0.11.0 and of 0.11.2",

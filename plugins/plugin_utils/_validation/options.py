@@ -22,7 +22,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release imp
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.values import check_value
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.plain import short
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import Problem
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import Problem, did_you_mean
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.migration import Remedy, Replacement
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.migrations import migrate, migrate_value
 
@@ -35,6 +35,7 @@ OWN_OPTIONS = {
     "host": "Write it as listen.address",
     "port": "Write it as listen.port",
     "uds": "Leave it out; servers listen on TCP, see listen",
+    "grpc": "Leave it out; every server answers HTTP",
     "api_key": "Write it as secrets.api_key, for an argument is shown by docker inspect",
     "hf_token": "Write it as secrets.hub_token, for an argument is shown by docker inspect",
     "download_dir": "Leave it out; host_hub_cache of the host is mounted and used",
@@ -43,6 +44,14 @@ OWN_OPTIONS = {
     "nnodes": "Leave it out; a server runs on one host",
     "data_parallel_size_local": "Leave it out; a server runs on one host",
 }
+# Names that guides use and that no release has; the last word on each is said before anything near is looked for.
+UNREAL = {
+    "request_timeout": "vLLM has no time limit for requests: set one at the gateway; max_num_queued_reqs (0.29.0 and "
+    "later) limits the queue",
+    "kv_cache_memory": "The option is kv_cache_memory_bytes, which 0.10.2 brought; before, gpu_memory_utilization "
+    "decides",
+}
+STILL_TAKEN = "It is taken here"
 _LENGTH = 300
 # Texts that YAML reads as texts without quotes.
 _BARE = re.compile(r"[A-Za-z_][\w.-]*", re.ASCII)
@@ -89,7 +98,9 @@ class _At:
         return _snake(self.name)
 
     def error(self, reason: str, fix: str, remedy: Remedy | None = None, value: t.Any = None) -> Problem:
-        return Problem(self.spec.name, f"engine.{short(self.name)}", reason, fix, value, remedy=remedy)
+        # An argument as a whole may have been written as the name, with a secret behind the sign.
+        shown = short(self.name.partition("=")[0])
+        return Problem(self.spec.name, f"engine.{shown}", reason, fix, value, remedy=remedy)
 
     def warning(self, reason: str, fix: str, remedy: Remedy | None) -> Problem:
         return dataclasses.replace(self.error(reason, fix, remedy), warning=True)
@@ -116,7 +127,11 @@ def _present(at: _At, option: Option, fault: str | None) -> Problem | None:
         return at.error(short(reason, _LENGTH), _instead(changed), changed.remedy)
     if reason is not None:
         fix = f"Correct it; {_takes(option)}{_elsewhere(option, at)}"
-        return at.error(short(reason, _LENGTH), fix, value=_shown(at.value))
+        # Text that should have been a mapping is whatever someone wrote, a secret in it included.
+        value = None if option.kind == "json" else _shown(at.value)
+        return at.error(short(reason, _LENGTH), fix, value=value)
+    if option.name == "kv_cache_dtype" and (unlisted := _unlisted(at, option)):
+        return unlisted
     life = catalogue.life("options", option.name)
     until = None if life is None else life.until
     if not option.deprecated and until is None:
@@ -128,9 +143,21 @@ def _present(at: _At, option: Option, fault: str | None) -> Problem | None:
         return at.warning(f"is in no release after {until}: {here.reason}", *_replaced(here))
     newest = load(catalogue.releases()[-1])
     later = migrate(option.name, at.value, at.spec.engine, newest)
-    fix = f"It is taken here; for vLLM {newest.version}: {_instead(later)}" if later else "It is taken here"
+    fix = f"{STILL_TAKEN}; for vLLM {newest.version}: {_instead(later)}" if later else STILL_TAKEN
     reason = f"is in no release after {until}" + (f": {later.reason}" if later else "")
     return at.warning(reason, fix, None)
+
+
+def _unlisted(at: _At, option: Option) -> Problem | None:
+    """A data type that only a plugin can bring, where the parser takes any (_validate_cache_dtype in config/cache.py).
+
+    Since 0.33.0 the parser has no choices, and the engine refuses what is not registered.
+    """
+    known = at.release.facts("kv_cache_dtypes")
+    if option.choices is not None or not known or str(at.value) in known:
+        return None
+    reason = f"is no data type of the KV cache in vLLM {at.release.version}"
+    return at.error(reason, did_you_mean(str(at.value), known), value=_shown(at.value))
 
 
 def _deprecation(at: _At, option: Option, until: str | None) -> str:
@@ -183,6 +210,8 @@ def _absent(at: _At) -> Problem:
         problem = explain(at)
         if problem is not None:
             return problem
+    if at.key in UNREAL:
+        return at.error("is in no release of vLLM", UNREAL[at.key])
     near = at.release.suggest(at.name)
     fix = (
         "Did you mean " + " or ".join(near) + "?" if near else "See the options of this release: vllm serve --help=all"

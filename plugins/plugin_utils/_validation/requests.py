@@ -123,7 +123,8 @@ def _parameter(spec: ModelSpec, release: Release, name: str, value: t.Any) -> It
     elif name in release.facts("request_fields"):
         reason, fix = f"{ignored}; it belongs to a single request", "Let clients send it"
     else:
-        reason, fix = ignored, did_you_mean(name, known)
+        # A name that no release knows may be that of a secret.
+        value, reason, fix = None, ignored, did_you_mean(name, known)
     yield Problem(spec.name, field, reason, fix, _shown(value), True, {})
 
 

@@ -238,6 +238,20 @@ PARALLEL = (
         "needs engine.distributed_executor_backend: ray",
         EITHER,
     ),
+    # Read only where nnodes is more than 1 (create_engine_config in engine/arg_utils.py), which is not set here
+    *(
+        Rule(
+            name,
+            "0.11.1",
+            None,
+            lambda engine: True,
+            "has no effect, for a server runs on one host",
+            "Leave it out",
+            warning=True,
+            remedy=LEAVE_OUT,
+        )
+        for name in ("node_rank", "master_addr", "master_port")
+    ),
     # Executor.get_class in v1/executor/abstract.py of 0.10.2; before, the parser lists the backends
     Rule(
         "distributed_executor_backend",

@@ -17,7 +17,8 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.configs 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.environment import check_environment
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.hardware import Accelerator, check_hardware
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.image import check_catalogued
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.options import check_options
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.migration import as_mapping
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.options import STILL_TAKEN, check_options
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.parallel import check_parallel
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.quantization import check_quantization
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.requests import check_request_defaults
@@ -54,6 +55,13 @@ def validate(
         *check_quantization(spec, release, known.profile, known.gpus, packages),
         *check_hardware(spec, release, known.image, known.gpus, known.driver),
     ]
+    # That an option will go, and is taken until then, is not said of one that is refused.
+    refused = {problem.field for problem in problems if not problem.warning}
+    problems = [
+        problem
+        for problem in problems
+        if not (problem.warning and problem.field in refused and problem.fix.startswith(STILL_TAKEN))
+    ]
     return [dataclasses.replace(problem, warning=False) for problem in problems] if strict else problems
 
 
@@ -76,8 +84,8 @@ def _without(values: t.Mapping[str, t.Any], name: str) -> dict[str, t.Any]:
     if name in values:
         return {key: value for key, value in values.items() if key != name}
     first, _dot, rest = name.partition(".")
-    inner = values.get(first)
-    return {**values, first: _without(inner, rest)} if rest and isinstance(inner, dict) else dict(values)
+    inner = as_mapping(values.get(first))
+    return {**values, first: _without(inner, rest)} if rest and inner is not None else dict(values)
 
 
 def _merged(values: t.Mapping[str, t.Any], more: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

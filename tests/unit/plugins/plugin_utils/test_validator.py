@@ -131,7 +131,7 @@ def test_nothing_is_rendered_when_an_error_has_no_remedy() -> None:
     found = one(declared, "0.33.0")
     assert found.argv is None and found.env is None
     # What can be mended is mended there nonetheless.
-    assert "guided_decoding_backend" not in found.engine and found.engine["no_such_option"] == 1
+    assert "guided_decoding_backend" not in found.engine and "structured_outputs_config" in found.engine
 
 
 def test_strict_makes_errors_of_warnings() -> None:
@@ -168,11 +168,51 @@ def test_a_model_that_the_release_cannot_split() -> None:
 
 
 def test_what_only_one_host_cannot_do_is_a_warning_with_its_name() -> None:
+    old = host(card(0, "Tesla T4", 15 * GIB, compute_capability="7.5"))
+    new = host(card(0, "NVIDIA H100 80GB HBM3", H100, compute_capability="9.0"))
+    declared = spec(engine={"dtype": "bfloat16"})
+    (named,) = validate_models([declared], inspections={"old": old, "new": new}).problems
+    assert (named.warning, named.reason.startswith("on old: ")) == (True, True)
+    (refused,) = validate_models([declared], inspections={"old": old, "new": new}, strict=True).errors
+    assert refused.reason.startswith("on old: ")
+
+
+def test_what_no_host_can_do_is_an_error_whatever_each_says_of_itself() -> None:
+    hosts = {
+        "a": host(card(0, "Tesla T4", 15 * GIB, compute_capability="7.5")),
+        "b": host(card(0, "Quadro RTX 6000", 24 * GIB, compute_capability="7.5")),
+        "without": host(),
+    }
+    errors = validate_models([spec(engine={"dtype": "bfloat16"})], inspections=hosts).errors
+    assert [problem.reason.partition(":")[0] for problem in errors] == ["on a", "on b"]
+
+
+def test_the_files_of_one_host_tell_of_the_model_on_every_host() -> None:
     hosts = {"big": h100_host(), "none": h100_host(models=[absent_model()])}
     found = validate_models([spec(engine={"tensor_parallel_size": 3})], inspections=hosts)
-    named = [problem for problem in found.problems if problem.field == "engine.tensor_parallel_size"]
-    assert [problem.warning for problem in named] == [True]
-    assert named[0].reason.startswith("on big: ")
+    assert "engine.tensor_parallel_size" in [problem.field for problem in found.errors]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["--api-key", "apiKey", "API_KEY", "api_keys", "api_ke", "hf_tok", "token", "api_key=HIDDEN", "--token=HIDDEN"],
+)
+def test_misspelt_secrets_are_not_shown(name: str) -> None:
+    found = validate_models([spec(engine={name: "HIDDEN"})], "0.33.0")
+    assert found.errors
+    assert "HIDDEN" not in json.dumps(found.as_data())
+
+
+@pytest.mark.parametrize("value", [{"password": "HIDDEN"}, '{"password": "HIDDEN"'])
+def test_messages_show_nothing_of_fields_that_no_release_knows(value: t.Any) -> None:
+    found = validate_models([spec(engine={"kv_transfer_config": value})], "0.33.0")
+    assert found.errors
+    assert "HIDDEN" not in json.dumps(found.as_data()["messages"])
+
+
+def test_json_text_keeps_what_is_not_migrated() -> None:
+    declared = spec(engine={"compilation_config": '{"level":3,"custom_ops":["none"]}'})
+    assert one(declared, "0.20.0").engine["compilation_config"] == {"mode": 3, "custom_ops": ["none"]}
 
 
 @pytest.mark.parametrize(

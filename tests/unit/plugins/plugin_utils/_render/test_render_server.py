@@ -127,6 +127,16 @@ def test_deadline_grows_with_the_weights() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "times"), [("VLLM_TRACE_FUNCTION", "1", 4), ("CUDA_LAUNCH_BLOCKING", "0", 1)]
+)
+def test_a_start_that_is_traced_gets_more_time(name: str, value: str, times: int) -> None:
+    plain, traced = rendered(), rendered(env={name: value})
+    assert traced["deadline_seconds"] == plain["deadline_seconds"] * times
+    assert traced["stall_seconds"] == plain["stall_seconds"] * times
+    assert traced["env"]["VLLM_ENGINE_READY_TIMEOUT_S"] == str(traced["deadline_seconds"])
+
+
+@pytest.mark.parametrize(
     ("runtime", "expected"),
     [
         ("nvidia", {"runtime": "nvidia", "ids": ["GPU-00000000-0000-0000-0000-000000000000"]}),

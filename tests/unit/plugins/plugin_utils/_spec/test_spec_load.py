@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import typing as t
 
 import pytest
@@ -204,3 +205,23 @@ def test_a_list_that_holds_itself() -> None:
     endless: list[t.Any] = []
     endless.append(endless)
     assert "nested" in problems(engine={"x": endless})[0]
+
+
+def test_aliases_that_stand_for_billions_are_refused_at_once() -> None:
+    bomb: t.Any = ["x"] * 9
+    for _level in range(8):
+        bomb = [bomb] * 9
+    (problem,) = problems(engine={"hf_overrides": bomb})
+    assert "100000 values" in problem
+
+
+def test_a_secret_written_as_a_name_is_not_shown() -> None:
+    for wrong in ({"secrets": {SECRET: 1}}, {"env": {f"HF_TOKEN={SECRET}": "1"}}):
+        found = problems(**wrong)
+        assert found
+        assert SECRET not in str(found)
+
+
+def test_a_fault_deep_in_a_model_is_named_with_its_place() -> None:
+    (problem,) = problems(engine={"hf_overrides": {"released": datetime.date(2025, 1, 1)}})
+    assert problem.startswith("qwen3-8b: engine.hf_overrides.released: holds a value of the type date")

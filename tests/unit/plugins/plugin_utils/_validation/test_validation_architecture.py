@@ -65,6 +65,20 @@ def test_releases_that_have_it_are_named(name: str, release: str, reason: str | 
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "last", "after"),
+    [
+        ("QWenLMHeadModel", "0.23.0", "0.24.0"),
+        ("BaichuanForCausalLM", "0.24.0", "0.25.0"),
+        ("Grok1ForCausalLM", "0.24.0", "0.25.0"),
+        ("ArcticForCausalLM", "0.28.0", "0.29.0"),
+    ],
+)
+def test_dropped_architectures_by_release(name: str, last: str, after: str) -> None:
+    assert check([name], last) == []
+    assert any(last in one.reason + one.fix for one in check([name], after))
+
+
 def test_dropped_architectures() -> None:
     assert check(["Phi3SmallForCausalLM"], "0.9.2") == []
     (found,) = check(["Phi3SmallForCausalLM"], "0.33.0")

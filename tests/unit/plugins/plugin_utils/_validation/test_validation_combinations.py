@@ -187,6 +187,9 @@ CASES = (
          {"data_parallel_multi_port_external_lb": True}, {"data_parallel_multi_port_external_lb": False}),
     Case("data_parallel_rank", "0.9.2", None, "needs engine.data_parallel_size", {"data_parallel_rank": 1},
          {"data_parallel_size": 2}),
+    Case("node_rank", "0.11.1", None, "one host", {"node_rank": 1}, {"node_rank": None}),
+    Case("master_addr", "0.11.1", None, "one host", {"master_addr": "10.0.0.1"}, {"master_addr": None}),
+    Case("master_port", "0.11.1", None, "one host", {"master_port": 29501}, {"master_port": None}),
     Case("data_parallel_backend", "0.9.1", None, "neither", {"data_parallel_backend": "mpi"},
          {"data_parallel_backend": "ray"}),
     Case("distributed_executor_backend", "0.10.2", None, "no backend", {"distributed_executor_backend": "mpi"},
@@ -464,6 +467,13 @@ def test_remote_code_runs_only_at_a_commit(changes: dict[str, t.Any], refused: b
     problems = check({"trust_remote_code": True}, **changes)
     assert [problem.field for problem in problems] == (["revision"] if refused else [])
     assert check({"trust_remote_code": False}, **changes) == []
+
+
+@pytest.mark.parametrize(("revision", "refused"), [("main", True), (COMMIT, False), (None, False)])
+def test_code_of_another_repository_is_pinned(revision: str | None, refused: bool) -> None:
+    engine = {"trust_remote_code": True, **({"code_revision": revision} if revision else {})}
+    problems = check(engine, revision=COMMIT)
+    assert [problem.field for problem in problems] == (["engine.code_revision"] if refused else [])
 
 
 @pytest.mark.parametrize("version", ["0.24.0", "0.24.0+cpu"])

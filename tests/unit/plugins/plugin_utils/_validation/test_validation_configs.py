@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
@@ -151,6 +152,10 @@ def test_old_switch_that_said_the_default_is_left_out() -> None:
          "kv_both"),
         ({"kv_transfer_config": {"kv_connector": "A", "kv_role": "both"}}, "0.8.5", "kv_transfer_config.kv_role",
          "kv_both"),
+        ({"kv_transfer_config": {"kv_connector": "A", "kv_role": "both"}}, "0.9.0", "kv_transfer_config.kv_role",
+         "kv_both"),
+        ({"speculative_config": {**NGRAM, "acceptance_method": "all"}}, "0.8.5", "speculative_config.acceptance_method",
+         "typical_acceptance_sampler"),
         ({"ec_transfer_config": {"ec_connector": "A"}}, "0.11.1", "ec_transfer_config", "needs ec_role"),
         ({"structured_outputs_config": {"disable_any_whitespace": True}}, "0.11.0",
          "structured_outputs_config.disable_any_whitespace", "xgrammar or guidance"),
@@ -207,6 +212,60 @@ def test_speculative_config(given_config: t.Any, since: str, until: str | None, 
 
 
 @pytest.mark.parametrize(
+    ("method", "version", "warnings"),
+    [
+        ("eagle3", "0.8.5", []),
+        ("deepseek_mtp", "0.8.5", []),
+        ("[ngram]", "0.9.0", []),
+        ("eagle3", "0.9.0.1", []),
+        ("eagel", "0.8.5", [True]),
+        (["eagle"], "0.9.0.1", [True]),
+        ("eagel", "0.8.4", []),
+        ("eagel", "0.9.1", [False]),
+    ],
+)
+def test_methods_that_are_not_listed(method: t.Any, version: str, warnings: list[bool]) -> None:
+    """Before pydantic made the class, the list of methods was neither complete nor enforced."""
+    config = {"method": method, "model": "a/b", "num_speculative_tokens": 3}
+    assert [one.warning for one in check({"speculative_config": config}, version)] == warnings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "version", "reason"),
+    [
+        ("speculative_config", [NGRAM], NEWEST, "must be a mapping, not a list"),
+        ("speculative_config", "[1]", "0.8.2", "must be a mapping, not a list"),
+        ("limit_mm_per_prompt", "3", NEWEST, "must be a mapping, not a number"),
+        ("limit_mm_per_prompt", "image=2", "0.9.2", None),
+        ("hf_overrides", "[1]", NEWEST, "must be a mapping, not a list"),
+        ("hf_overrides", "package.function", NEWEST, None),
+        ("hf_overrides", [1], "0.8.5", "must be a mapping, not a list"),
+        ("override_generation_config", '"{}"', NEWEST, "is encoded twice"),
+        ("default_chat_template_kwargs", True, NEWEST, "must be a mapping, not true or false"),
+        ("mm_processor_kwargs", '"word"', NEWEST, "must be a mapping, not text"),
+        ("mm_processor_kwargs", "null", NEWEST, None),
+        ("media_io_kwargs", ["video"], NEWEST, "must be a mapping, not a list"),
+        ("model_loader_extra_config", "[1]", NEWEST, "must be a mapping, not a list"),
+        ("model_loader_extra_config", {"a": 1}, NEWEST, None),
+        ("allowed_origins", ["*"], NEWEST, None),
+        ("additional_config", "[1]", NEWEST, None),
+        # Said with the other values, once.
+        ("hf_overrides", [1], NEWEST, None),
+        ("compilation_config", [1], NEWEST, None),
+    ],
+)
+def test_what_the_engine_takes_as_a_mapping_alone(name: str, value: t.Any, version: str, reason: str | None) -> None:
+    found = [(one.field, one.reason, one.warning) for one in check({name: value}, version)]
+    assert found == ([] if reason is None else [(f"engine.{name}", reason, False)])
+
+
+@pytest.mark.parametrize("name", ["speculative_config", "limit_mm_per_prompt", "hf_overrides"])
+def test_a_mapping_encoded_twice_is_written_once(name: str) -> None:
+    (problem,) = check({name: json.dumps(json.dumps({"image": 2}))})
+    assert (problem.reason, problem.remedy) == ("is encoded twice", {"engine": {name: {"image": 2}}})
+
+
+@pytest.mark.parametrize(
     ("draft", "changes", "words"),
     [
         ("meta/eagle", {"offline": True}, "offline is true"),
@@ -219,6 +278,14 @@ def test_draft_model_is_another_model(draft: str, changes: dict[str, t.Any], wor
     problems = check({"speculative_config": config}, **changes)
     assert [one.warning for one in problems] == ([] if words is None else [True])
     assert words is None or words in problems[0].reason
+
+
+@pytest.mark.parametrize("method", ["medusa", "mlp_speculator"])
+def test_a_method_that_is_gone_names_others(method: str) -> None:
+    engine = {"speculative_config": {"method": method, "model": "a/b", "num_speculative_tokens": 3}}
+    (problem,) = check(engine, "0.33.0")
+    assert problem.fix == "Use an EAGLE head, a draft model or ngram"
+    assert check(engine, "0.32.0") == []
 
 
 def test_backend_that_will_go() -> None:

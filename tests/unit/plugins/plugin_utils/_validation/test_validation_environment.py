@@ -53,9 +53,15 @@ NAMED = [
     ("0.11.0", "VLLM_USE_V1", "0", "error"),
     ("0.11.1", "VLLM_USE_V1", "0", "error"),
     ("0.33.0", "VLLM_USE_V1", "1", "error"),
-    ("0.14.1", "VLLM_ATTENTION_BACKEND", "FLASHINFER", "fine"),
+    ("0.12.0", "VLLM_ATTENTION_BACKEND", "FLASHINFER", "fine"),
+    ("0.13.0", "VLLM_ATTENTION_BACKEND", "FLASHINFER", "warning"),
+    ("0.14.1", "VLLM_ATTENTION_BACKEND", "FLASHINFER", "warning"),
     ("0.15.0", "VLLM_ATTENTION_BACKEND", "FLASHINFER", "error"),
-    ("0.10.2", "VLLM_ENGINE_ITERATION_TIMEOUT_S", "60", "fine"),
+    ("0.10.2", "VLLM_ENGINE_ITERATION_TIMEOUT_S", "60", "warning"),
+    ("0.15.1", "VLLM_ENGINE_ITERATION_TIMEOUT_S", "60", "error"),
+    ("0.16.0", "VLLM_ENGINE_ITERATION_TIMEOUT_S", "60", "warning"),
+    ("0.24.0", "VLLM_ENGINE_ITERATION_TIMEOUT_S", "60", "warning"),
+    ("0.25.0", "VLLM_ENGINE_ITERATION_TIMEOUT_S", "60", "error"),
     ("0.11.0", "VLLM_ENGINE_ITERATION_TIMEOUT_S", "60", "error"),
     ("0.31.0", "VLLM_ENGINE_ITERATION_TIMEOUT_S", "60", "error"),
     ("0.33.0", "VLLM_ENGINE_ITERATION_TIMEOUT_S", "60", "error"),
@@ -63,6 +69,15 @@ NAMED = [
     ("0.33.0", "VLLM_TRACE_FUNCTION", "1", "warning"),
     ("0.33.0", "VLLM_TRACE_FUNCTION", "0", "fine"),
     ("0.33.0", "VLLM_LOGGING_LEVEL", "DEBUG", "fine"),
+    ("0.33.0", "VLLM_LOGGING_LEVEL", "debug", "fine"),
+    ("0.8.1", "VLLM_LOGGING_LEVEL", "debug", "error"),
+    ("0.8.2", "VLLM_LOGGING_LEVEL", "debug", "fine"),
+    ("0.33.0", "VLLM_LOGGING_LEVEL", "verbose", "error"),
+    ("0.29.0", "VLLM_MM_HASHER_ALGORITHM", "sha256", "warning"),
+    ("0.30.0", "VLLM_MM_HASHER_ALGORITHM", "sha256", "error"),
+    ("0.16.0", "VLLM_CUDA_COMPATIBILITY_PATH", "/x", "error"),
+    ("0.17.0", "VLLM_CUDA_COMPATIBILITY_PATH", "/x", "fine"),
+    ("0.11.2", "VLLM_USE_V2_MODEL_RUNNER", "1", "error"),
     ("0.33.0", "VLLM_WORKER_MULTIPROC_METHOD", "spawn", "fine"),
     ("0.33.0", "VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1", "fine"),
     ("0.33.0", "VLLM_NO_USAGE_STATS", "0", "fine"),
@@ -78,15 +93,20 @@ NAMED = [
     ("0.14.0", "VLLM_ENGINE_READY_TIMEOUT_S", "3600", "warning"),
     ("0.6.2", "VLLM_SKIP_P2P_CHECK", "1", "error"),
     ("0.6.3", "VLLM_SKIP_P2P_CHECK", "1", "fine"),
-    ("0.15.1", "VLLM_ALL2ALL_BACKEND", "naive", "fine"),
+    ("0.11.0", "VLLM_ALL2ALL_BACKEND", "naive", "fine"),
+    ("0.15.1", "VLLM_ALL2ALL_BACKEND", "naive", "warning"),
     ("0.16.0", "VLLM_ALL2ALL_BACKEND", "naive", "error"),
-    ("0.15.1", "VLLM_TORCH_PROFILER_DIR", "/tmp/trace", "fine"),
+    ("0.12.0", "VLLM_TORCH_PROFILER_DIR", "/tmp/trace", "fine"),
+    ("0.15.1", "VLLM_TORCH_PROFILER_DIR", "/tmp/trace", "warning"),
     ("0.16.0", "VLLM_TORCH_PROFILER_DIR", "/tmp/trace", "error"),
-    ("0.14.1", "VLLM_FLASH_ATTN_VERSION", "3", "fine"),
+    ("0.12.0", "VLLM_FLASH_ATTN_VERSION", "3", "fine"),
+    ("0.14.1", "VLLM_FLASH_ATTN_VERSION", "3", "warning"),
     ("0.15.0", "VLLM_FLASH_ATTN_VERSION", "3", "error"),
     ("0.15.0", "VLLM_USE_TRTLLM_ATTENTION", "1", "error"),
     ("0.23.0", "VLLM_USE_FLASHINFER_MOE_FP8", "1", "fine"),
     ("0.24.0", "VLLM_USE_FLASHINFER_MOE_FP8", "1", "error"),
+    ("0.16.0", "VLLM_MXFP4_USE_MARLIN", "1", "fine"),
+    ("0.23.0", "VLLM_MXFP4_USE_MARLIN", "1", "warning"),
     ("0.24.0", "VLLM_MXFP4_USE_MARLIN", "1", "error"),
     ("0.24.0", "VLLM_NVFP4_GEMM_BACKEND", "cutlass", "error"),
     ("0.17.1", "VLLM_SLEEP_WHEN_IDLE", "1", "fine"),
@@ -501,3 +521,14 @@ def test_no_value_raises(version: str, env: dict[str, str], engine: dict[str, t.
         assert problem.reason
         assert problem.fix
         assert problem.field.startswith("env.")
+
+
+@pytest.mark.parametrize("version", ["0.13.0", "0.14.1"])
+def test_a_backend_in_both_places_is_refused_as_vllm_does(version: str) -> None:
+    assert remedy(version, "VLLM_ATTENTION_BACKEND", "FLASHINFER", engine={"attention_backend": "FLASHINFER"}) == {}
+
+
+def test_what_is_going_says_what_to_write_already() -> None:
+    (problem,) = found("0.15.1", {"VLLM_ALL2ALL_BACKEND": "pplx"})
+    assert problem.warning and problem.reason == "is in no release after 0.15.1"
+    assert problem.remedy == {"engine": {"all2all_backend": "pplx"}}

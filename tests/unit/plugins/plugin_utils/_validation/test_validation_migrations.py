@@ -479,7 +479,7 @@ def test_remedy_of_one_option(name: str, value: t.Any, version: str, remedy: dic
             {"engine": {"limit_mm_per_prompt": {"image": 2, "video": 1}}},
         ),
         ("compilation_config", 3, None, "0.33.0", {"engine": {"compilation_config": {"mode": 3}}}),
-        ("compilation_config", "3", None, "0.8.5", {"engine": {"compilation_config": {"level": 3}}}),
+        ("compilation_config", "3", "0.8.5.post1", "0.9.1", {"engine": {"compilation_config": {"level": 3}}}),
     ],
 )
 def test_remedy_of_a_value(

@@ -207,6 +207,38 @@ CASES: dict[str, tuple[str, dict[str, t.Any], str, bool, t.Any]] = {
         ERROR,
         {"engine": {"kv_cache_memory_bytes": 1073741824}},
     ),
+    "a name of guides that no release has": (
+        "0.33.0",
+        {"request-timeout": 60},
+        "m: engine.request-timeout: is in no release of vLLM. vLLM has no time limit for requests: set one at the "
+        "gateway; max_num_queued_reqs (0.29.0 and later) limits the queue.",
+        ERROR,
+        None,
+    ),
+    "kv_cache_memory before its option": (
+        "0.10.1.1",
+        {"kv_cache_memory": "4G"},
+        "m: engine.kv_cache_memory: is in no release of vLLM. The option is kv_cache_memory_bytes, which 0.10.2 "
+        "brought; before, gpu_memory_utilization decides.",
+        ERROR,
+        None,
+    ),
+    "disable_log_requests in the releases without": (
+        "0.32.0",
+        {"disable_log_requests": True},
+        "m: engine.disable_log_requests: is not in vLLM 0.32.0: it was removed in 0.17.0: requests are logged only "
+        "where enable_log_requests asks for it. Write engine.enable_log_requests: false instead.",
+        ERROR,
+        {"engine": {"enable_log_requests": False}},
+    ),
+    "disable_log_requests as the argument for no": (
+        "0.33.0",
+        {"disable_log_requests": True},
+        "m: engine.disable_log_requests: is the opposite of enable_log_requests. "
+        "Write engine.enable_log_requests: false.",
+        ERROR,
+        {"engine": {"enable_log_requests": False}},
+    ),
     "prefix of several": (
         "0.33.0",
         {"max_num_s": 1},
@@ -376,6 +408,14 @@ def test_every_option_that_is_gone_warns_in_its_last_release() -> None:
         value = ["name=path"] if name == "prompt_adapters" else value
         (problem,) = problems(life.until, {name: value})
         assert problem.warning and f"in no release after {life.until}" in problem.reason, str(problem)
+
+
+@pytest.mark.parametrize(
+    ("version", "dtype", "good"),
+    [("0.33.0", "fp8", True), ("0.33.0", "auto", True), ("0.33.0", "fp9", False), ("0.24.0", "fp9", False)],
+)
+def test_types_of_the_kv_cache_are_checked_where_the_parser_does_not(version: str, dtype: str, good: bool) -> None:
+    assert (problems(version, {"kv_cache_dtype": dtype}) == []) is good
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -30,14 +30,14 @@ WRAPPED = {"architectures": ["X"], "text_config": {**QWEN3_8B_CONFIG, "num_exper
 def check(
     engine: dict[str, t.Any],
     release: str = "0.33.0",
-    config: t.Any = QWEN3_8B_CONFIG,
+    config: t.Any = None,
     path: str = "",
     env: dict[str, str] | None = None,
 ) -> list[Problem]:
     """The problems of these options with a model of this shape (Qwen3-8B: 32 heads, 8 KV heads, 36 layers)."""
     specs, found = load_specs([spec(engine=engine, env=env or {})])
     assert found == []
-    return check_parallel(specs[0], load(release), model(config=config, text_config_path=path))
+    return check_parallel(specs[0], load(release), model(config=config or QWEN3_8B_CONFIG, text_config_path=path))
 
 
 @pytest.mark.parametrize(

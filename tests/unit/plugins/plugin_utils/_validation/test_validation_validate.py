@@ -56,3 +56,16 @@ def test_remedies(problems: list[Problem], expected: dict[str, t.Any]) -> None:
 @pytest.mark.parametrize("field", ["engine.a", "image", "placement.gpus"])
 def test_no_spec_without_a_remedy(field: str) -> None:
     assert mended(declared(engine={"a": 1}), [problem("engine.a", {}), problem(field)]) is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "version"),
+    [
+        ({"max_num_partial_prefills": 2}, "0.26.0"),
+        ({"max_long_partial_prefills": 2}, "0.26.0"),
+        ({"logits_processor_pattern": "x"}, "0.16.0"),
+    ],
+)
+def test_what_is_refused_is_not_called_taken(engine: dict[str, t.Any], version: str) -> None:
+    (found,) = validate(declared(engine=engine), load(version))
+    assert not found.warning
