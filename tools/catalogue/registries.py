@@ -257,7 +257,7 @@ def describe(annotation: Any, shape: dict[str, list[Any]]) -> list[type]:
     elif isinstance(origin, type):
         shape["types"].append(origin.__name__)
         return [nested for argument in arguments for nested in describe(argument, {"types": [], "choices": []})]
-    elif isinstance(annotation, type) and annotation is not type(None):
+    elif isinstance(annotation, type) and annotation is not types.NoneType:
         if dataclasses.is_dataclass(annotation) or hasattr(annotation, "model_fields"):
             shape["types"].append(annotation.__name__)
             return [annotation]
