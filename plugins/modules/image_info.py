@@ -67,7 +67,11 @@ images:
         - Null when the image's Python could not be asked.
       type: dict
       sample: {bitsandbytes: 0.49.2, vllm-bnb-plugin: 0.1.0}
-    cuda_version: {description: CUDA in the image; null when its base is none of NVIDIA's, type: str, sample: 13.0.3}
+    cuda_version:
+      description: CUDA in the image; null when its base is none of NVIDIA's.
+      type: str
+      returned: when found
+      sample: 13.0.3
     entrypoint: {description: Entrypoint of the image, type: list, elements: str, returned: when found}
     cmd: {description: Default arguments of the image, type: list, elements: str, returned: when found}
     user: {description: User of the image; empty for root, type: str, returned: when found}

@@ -27,7 +27,7 @@ for d in m.distributions():
         own = any(e.group in GROUPS and not e.value.startswith("vllm.") for e in d.entry_points)
         if own or name in NAMES:
             packages.setdefault(name, d.version)
-    except Exception:
+    except Exception:  # a distribution whose metadata is broken tells nothing
         pass
 print(json.dumps({"version": version, "packages": packages}))
 """
