@@ -12,55 +12,57 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 import sys
 import typing as t
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu import host
+from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu import host, nvml_health, nvml_links, reader
+from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.reader import Reader, as_bool, text
 
 MINIMUM_BINDING = "nvidia-ml-py>=11.525.150"
 
-T = t.TypeVar("T")
+# What NVML says where a process does not belong to a MIG instance.
+_NO_INSTANCE = 0xFFFFFFFF
+# nvmlMemory_v2 of nvml.h: size of the structure, and 2 in the highest byte.
+_MEMORY_V2 = 0x02000028
 
 
-def gpu_facts(pynvml: t.Any = None, root: str = "/") -> dict[str, t.Any]:
-    """All GPU facts of this host as plain data; never raises.
+def read(cards: t.Sequence[str], root: str = "/") -> dict[str, t.Any]:
+    """NVIDIA's part of the facts: reason, driver_version, cuda_version, gpus and topology; never raises.
 
-    pynvml: the binding; imported here when None. root: where /proc and /sys are.
+    cards: PCI addresses of NVIDIA's cards. root: where /proc and /sys are.
     """
     facts: dict[str, t.Any] = {
-        "available": False,
         "reason": None,
-        "vendor": None,
         "driver_version": host.kernel_module_version(root),
         "cuda_version": None,
         "gpus": [],
-        "host": host.host_facts(root),
+        "topology": None,
     }
-    cards = host.nvidia_cards_on_pci(root)
-    if cards or facts["driver_version"]:
-        facts["vendor"] = "nvidia"
-    if pynvml is None:
-        try:
-            pynvml = importlib.import_module("pynvml")
-        except ImportError:
-            facts["reason"] = _no_binding(cards)
-            return facts
+    try:
+        pynvml = importlib.import_module("pynvml")
+    except ImportError:
+        facts["reason"] = _no_binding(cards)
+        return facts
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
         facts["reason"] = _no_nvml(pynvml, error, cards, facts["driver_version"])
         return facts
     try:
-        reader = _Reader(pynvml, {})
-        facts["driver_version"] = _text(reader.read("driver_version", pynvml.nvmlSystemGetDriverVersion))
-        facts["cuda_version"] = _cuda_version(reader.read("cuda_version", pynvml.nvmlSystemGetCudaDriverVersion))
-        count = reader.read("count", pynvml.nvmlDeviceGetCount) or 0
-        facts["gpus"] = [_gpu(pynvml, index, root) for index in range(count)]
-        if count:
-            facts["vendor"] = "nvidia"
-        facts["available"] = any(gpu["error"] is None for gpu in facts["gpus"])
-        if not facts["available"]:
-            facts["reason"] = _no_usable_gpu(facts["gpus"], reader.errors)
+        system = _reader(pynvml)
+        facts["driver_version"] = text(system.call("driver_version", "nvmlSystemGetDriverVersion"))
+        facts["cuda_version"] = _cuda_version(system.call("cuda_version", "nvmlSystemGetCudaDriverVersion"))
+        count = system.call("count", "nvmlDeviceGetCount") or 0
+        handles, links = [], []
+        for index in range(count):
+            gpu, handle, wires = _gpu(pynvml, index, root)
+            facts["gpus"].append(gpu)
+            handles.append(handle)
+            links.append(wires)
+        facts["topology"] = nvml_links.topology(_reader(pynvml), facts["gpus"], handles, links)
+        if all(gpu["error"] for gpu in facts["gpus"]):
+            facts["reason"] = _no_usable_gpu(facts["gpus"], system.errors)
     finally:
         # Everything has been read by now; a lost card can make the shutdown fail too.
         with contextlib.suppress(pynvml.NVMLError):
@@ -68,106 +70,84 @@ def gpu_facts(pynvml: t.Any = None, root: str = "/") -> dict[str, t.Any]:
     return facts
 
 
-class _Reader:
-    """Calls NVML functions, one field each, and keeps each error with its field."""
+def _reader(pynvml: t.Any) -> Reader:
+    lost = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED)
 
-    def __init__(self, pynvml: t.Any, errors: dict[str, str]) -> None:
-        self._pynvml = pynvml
-        self.errors = errors
-        self.fatal: str | None = None
+    def judge(error: Exception) -> str:
+        value = getattr(error, "value", None)
+        if value == pynvml.NVML_ERROR_NOT_SUPPORTED:
+            return reader.UNSUPPORTED
+        return reader.LOST if value in lost else reader.FAILED
 
-    def read(self, field: str, function: t.Callable[..., T], *args: t.Any) -> T | None:
-        """The function's value; None when the card does not support the query or the query failed."""
-        pynvml = self._pynvml
-        try:
-            return function(*args)
-        except pynvml.NVMLError as error:
-            if error.value == pynvml.NVML_ERROR_NOT_SUPPORTED:
-                return None
-            if error.value in (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED):
-                self.fatal = _card_is_gone(error)
-            self.errors[field] = str(error)
-        except Exception as error:
-            # The binding wraps a symbol that the driver lacks in NVMLLibraryMismatchError, a bare Exception subclass
-            # that not all versions have, and lets the decoding error of a broken name through.
-            self.errors[field] = str(error)
-        return None
-
-    def call(self, field: str, name: str, *args: t.Any) -> t.Any:
-        """As read, for a function that older bindings lack."""
-        function = getattr(self._pynvml, name, None)
-        if function is None:
-            self.errors[field] = f"the installed nvidia-ml-py has no {name}; install {MINIMUM_BINDING}"
-            return None
-        return self.read(field, function, *args)
+    return Reader(pynvml, MINIMUM_BINDING, judge)
 
 
-def _gpu(pynvml: t.Any, index: int, root: str) -> dict[str, t.Any]:
-    """Facts of one card; a card that cannot be used is listed with its error."""
-    reader = _Reader(pynvml, {})
-    gpu: dict[str, t.Any] = {
-        "index": index,
-        "uuid": None,
-        "name": None,
-        "memory_total_bytes": None,
-        "memory_free_bytes": None,
-        "memory_used_bytes": None,
-        "compute_capability": None,
-        "pci_bus_id": None,
-        "numa_node": None,
-        "persistence_mode": None,
-        "ecc_enabled": None,
-        "mig_enabled": False,
-        "mig_devices": [],
-        "processes": None,
-        "field_errors": reader.errors,
-        "error": None,
-    }
-    handle = reader.call("handle", "nvmlDeviceGetHandleByIndex", index)
+def _gpu(pynvml: t.Any, index: int, root: str) -> tuple[dict[str, t.Any], t.Any, list[nvml_links.Link]]:
+    """Facts of one card, its handle and its links; a card that cannot be used is listed with its error."""
+    ask = _reader(pynvml)
+    gpu = reader.new_gpu(index, ask.errors)
+    handle = ask.call("handle", "nvmlDeviceGetHandleByIndex", index)
     if handle is None:
-        reason = reader.errors.pop("handle", "not supported")
-        gpu["error"] = reader.fatal or f"NVML gives no access to this card: {reason}. Read the kernel log (NVRM lines)."
-        return gpu
-    gpu["uuid"] = _text(reader.call("uuid", "nvmlDeviceGetUUID", handle))
-    gpu["name"] = _text(reader.call("name", "nvmlDeviceGetName", handle))
-    gpu.update(_memory(reader, handle))
-    capability = reader.call("compute_capability", "nvmlDeviceGetCudaComputeCapability", handle)
+        reason = ask.errors.pop("handle", "not supported")
+        gpu["error"] = (
+            _card_is_gone(ask.lost)
+            if ask.lost
+            else f"NVML gives no access to this card: {reason}. Read the kernel log (NVRM lines)."
+        )
+        return gpu, None, []
+    gpu["uuid"] = text(ask.call("uuid", "nvmlDeviceGetUUID", handle))
+    gpu["name"] = text(ask.call("name", "nvmlDeviceGetName", handle))
+    gpu.update(_memory(ask, handle))
+    # On GPUs that share the host's memory (GB10, Jetson) NVML does not support the query.
+    gpu["memory_shared_with_host"] = gpu["memory_total_bytes"] is None and "memory" not in ask.errors
+    capability = ask.call("compute_capability", "nvmlDeviceGetCudaComputeCapability", handle)
     if capability is not None:
         gpu["compute_capability"] = "{}.{}".format(*capability)
-    pci = reader.call("pci_bus_id", "nvmlDeviceGetPciInfo", handle)
+    pci = ask.call("pci_bus_id", "nvmlDeviceGetPciInfo", handle)
     if pci is not None:
-        gpu["pci_bus_id"] = _text(pci.busId)
+        gpu["pci_bus_id"] = text(pci.busId)
         gpu["numa_node"] = host.numa_node(gpu["pci_bus_id"], root)
-    persistence = reader.call("persistence_mode", "nvmlDeviceGetPersistenceMode", handle)
-    gpu["persistence_mode"] = None if persistence is None else bool(persistence)
-    ecc = reader.call("ecc_enabled", "nvmlDeviceGetEccMode", handle)  # [current, after the next reset]
+    gpu["persistence_mode"] = as_bool(ask.call("persistence_mode", "nvmlDeviceGetPersistenceMode", handle))
+    ecc = ask.call("ecc_enabled", "nvmlDeviceGetEccMode", handle)  # [current, after the next reset]
     gpu["ecc_enabled"] = None if ecc is None else bool(ecc[0])
-    mig = reader.call("mig_enabled", "nvmlDeviceGetMigMode", handle)  # [current, after the next reset]
-    gpu["mig_enabled"] = bool(mig and mig[0])
+    mig = ask.call("mig_enabled", "nvmlDeviceGetMigMode", handle)  # [current, after the next reset]
+    if mig is not None:
+        gpu["mig_enabled"], gpu["mig_enabled_after_reset"] = bool(mig[0]), bool(mig[1])
     if gpu["mig_enabled"]:
-        gpu["mig_devices"] = _mig_devices(pynvml, reader, handle)
-    gpu["processes"] = _processes(reader, handle)
-    if reader.fatal:
-        gpu["error"] = reader.fatal
-    elif not gpu["uuid"] or not gpu["memory_total_bytes"]:
+        gpu["mig_devices"] = _mig_devices(pynvml, ask, handle)
+    gpu["processes"] = _processes(ask, handle, root)
+    gpu["health"].update(nvml_health.health(ask, handle))
+    gpu["nvlink"], links = nvml_links.links(ask, handle)
+    gpu["fabric"] = nvml_links.fabric(pynvml, ask, handle)
+    if ask.lost:
+        gpu["error"] = _card_is_gone(ask.lost)
+    elif not gpu["uuid"] or (not gpu["memory_total_bytes"] and not gpu["memory_shared_with_host"]):
         gpu["error"] = "its UUID or memory size cannot be read: {}".format(
-            "; ".join(reader.errors.get(field, "") for field in ("uuid", "memory") if field in reader.errors)
+            "; ".join(ask.errors.get(field, "") for field in ("uuid", "memory") if field in ask.errors)
             or "the driver does not tell"
         )
-    return gpu
+    return gpu, handle, links
 
 
-def _memory(reader: _Reader, handle: t.Any) -> dict[str, int | None]:
-    """Total, free and used bytes. Used includes what the driver keeps for itself."""
-    memory = reader.call("memory", "nvmlDeviceGetMemoryInfo", handle)
+def _memory(ask: Reader, handle: t.Any) -> dict[str, int | None]:
+    """Total, free and used bytes, what the driver keeps for itself (part of used), and what is left of the total.
+
+    nvmlDeviceGetMemoryInfo counts the reserved bytes as used, its second version shows them apart; CUDA never has them.
+    """
+    memory = ask.call("memory", "nvmlDeviceGetMemoryInfo", handle)
+    detail = None
+    if memory is not None:
+        detail = ask.call("memory_reserved", "nvmlDeviceGetMemoryInfo", handle, _MEMORY_V2)
     return {
         "memory_total_bytes": None if memory is None else int(memory.total),
         "memory_free_bytes": None if memory is None else int(memory.free),
         "memory_used_bytes": None if memory is None else int(memory.used),
+        "memory_reserved_bytes": None if detail is None else int(detail.reserved),
+        "memory_cuda_total_bytes": None if detail is None else int(detail.total) - int(detail.reserved),
     }
 
 
-def _mig_devices(pynvml: t.Any, parent: _Reader, handle: t.Any) -> list[dict[str, t.Any]]:
+def _mig_devices(pynvml: t.Any, parent: Reader, handle: t.Any) -> list[dict[str, t.Any]]:
     """The MIG devices of a card. Slots without a device answer NOT_FOUND and are left out."""
     devices = []
     for slot in range(parent.call("mig_devices", "nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
@@ -177,35 +157,47 @@ def _mig_devices(pynvml: t.Any, parent: _Reader, handle: t.Any) -> list[dict[str
             if error.value != pynvml.NVML_ERROR_NOT_FOUND:
                 parent.errors["mig_devices"] = f"slot {slot}: {error}"
             continue
-        reader = _Reader(pynvml, {})
-        entry: dict[str, t.Any] = {
-            "uuid": _text(reader.call("uuid", "nvmlDeviceGetUUID", device)),
-            "name": _text(reader.call("name", "nvmlDeviceGetName", device)),
-            "gpu_instance_id": reader.call("gpu_instance_id", "nvmlDeviceGetGpuInstanceId", device),
-            "compute_instance_id": reader.call("compute_instance_id", "nvmlDeviceGetComputeInstanceId", device),
-            "field_errors": reader.errors,
-        }
-        entry.update(_memory(reader, device))
-        devices.append(entry)
+        ask = _reader(pynvml)
+        name = text(ask.call("name", "nvmlDeviceGetName", device))
+        profile = re.search(r"\bMIG (\S+)", name or "")
+        slices = ask.call("slices", "nvmlDeviceGetAttributes", device)
+        devices.append(
+            {
+                "uuid": text(ask.call("uuid", "nvmlDeviceGetUUID", device)),
+                "name": name,
+                "profile": profile.group(1) if profile else None,
+                "gpu_instance_id": ask.call("gpu_instance_id", "nvmlDeviceGetGpuInstanceId", device),
+                "compute_instance_id": ask.call("compute_instance_id", "nvmlDeviceGetComputeInstanceId", device),
+                "gpu_slices": None if slices is None else slices.gpuInstanceSliceCount,
+                "compute_slices": None if slices is None else slices.computeInstanceSliceCount,
+                "multiprocessors": None if slices is None else slices.multiprocessorCount,
+                **_memory(ask, device),
+                "field_errors": ask.errors,
+            }
+        )
     return devices
 
 
-def _processes(reader: _Reader, handle: t.Any) -> list[dict[str, t.Any]] | None:
+def _processes(ask: Reader, handle: t.Any, root: str) -> list[dict[str, t.Any]] | None:
     """Processes that hold memory of the card; None when the driver does not tell.
 
     A process that computes and draws is in both of NVML's lists with the same figure. Process ids are the host's.
     """
-    compute = reader.call("processes", "nvmlDeviceGetComputeRunningProcesses", handle)
-    graphics = reader.call("processes", "nvmlDeviceGetGraphicsRunningProcesses", handle)
+    compute = ask.call("processes", "nvmlDeviceGetComputeRunningProcesses", handle)
+    graphics = ask.call("processes", "nvmlDeviceGetGraphicsRunningProcesses", handle)
     if compute is None and graphics is None:
         return None
-    used = {process.pid: process.usedGpuMemory for process in (graphics or []) + (compute or [])}
-    return [{"pid": pid, "used_bytes": used[pid]} for pid in sorted(used)]
-
-
-def _text(value: str | bytes | None) -> str | None:
-    """Bindings before 11.515 return bytes."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    # Drivers before 510 know no instances.
+    found = {(entry.pid, getattr(entry, "gpuInstanceId", None)): entry for entry in (graphics or []) + (compute or [])}
+    return [
+        {
+            "pid": pid,
+            "name": host.process_name(pid, root),
+            "used_bytes": found[pid, instance].usedGpuMemory,
+            "gpu_instance_id": None if instance == _NO_INSTANCE else instance,
+        }
+        for pid, instance in sorted(found, key=lambda key: (key[0], -1 if key[1] is None else key[1]))
+    ]
 
 
 def _cuda_version(value: int | None) -> str | None:
@@ -220,13 +212,13 @@ def _card_is_gone(error: Exception) -> str:
     )
 
 
-def _seen(cards: list[str]) -> str:
+def _seen(cards: t.Sequence[str]) -> str:
     if not cards:
         return "no NVIDIA card is on the PCI bus"
     return f"{len(cards)} NVIDIA card(s) are on the PCI bus ({', '.join(cards)})"
 
 
-def _no_binding(cards: list[str]) -> str:
+def _no_binding(cards: t.Sequence[str]) -> str:
     advice = f"Install {MINIMUM_BINDING} for that interpreter"
     return (
         f"The Python library nvidia-ml-py is not installed for {sys.executable}; {_seen(cards)}. "
@@ -234,7 +226,7 @@ def _no_binding(cards: list[str]) -> str:
     )
 
 
-def _no_nvml(pynvml: t.Any, error: t.Any, cards: list[str], kernel_module: str | None) -> str:
+def _no_nvml(pynvml: t.Any, error: t.Any, cards: t.Sequence[str], kernel_module: str | None) -> str:
     """Why NVML did not start, and what to do."""
     advice = {
         pynvml.NVML_ERROR_LIBRARY_NOT_FOUND: (
@@ -262,7 +254,7 @@ def _no_nvml(pynvml: t.Any, error: t.Any, cards: list[str], kernel_module: str |
     return f"{what} (NVML: {error}); {_seen(cards)}. {now}"
 
 
-def _no_usable_gpu(gpus: list[dict[str, t.Any]], errors: dict[str, str]) -> str:
+def _no_usable_gpu(gpus: t.Sequence[dict[str, t.Any]], errors: dict[str, str]) -> str:
     if gpus:
         return "No card is usable: {}".format("; ".join(f"GPU {gpu['index']}: {gpu['error']}" for gpu in gpus))
     if "count" in errors:
