@@ -13,7 +13,9 @@ short_description: What the checkpoints on a host are
 description:
   - Reads the configuration and the headers of the weights of models on this host, and returns architecture, exact
     sizes, quantization, tokenizer and what is wrong with the files.
-  - Takes a folder, or a snapshot in the Hugging Face cache. Nothing is fetched, and weights are never read.
+  - Takes a folder, a GGUF file, or a snapshot in the Hugging Face cache. Weights are never read.
+  - What is nowhere on the host can be read from the hub, where O(hub=true) allows it. Only configuration files and the
+    headers of the weights are asked for then, each shard by one request, and nothing is stored.
   - A model that is not there is no failure of the task. Its entry says what is missing, where, and what to do.
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
@@ -26,7 +28,10 @@ options:
     required: true
     suboptions:
       model:
-        description: Repo id on the Hugging Face hub, or the absolute path of a folder on the host.
+        description:
+          - Repo id on the Hugging Face hub, or the absolute path of a folder on the host.
+          - A GGUF model is C(REPO:QUANTIZATION), C(REPO/FILE.gguf), or the absolute path of its file or of one of its
+            shards, as vLLM takes it.
         type: str
         required: true
       revision:
@@ -41,6 +46,15 @@ options:
         C($HF_HUB_CACHE), C($HUGGINGFACE_HUB_CACHE), C($HF_HOME/hub), C($XDG_CACHE_HOME/huggingface/hub), and at last
         C(~/.cache/huggingface/hub).
     type: path
+  hub:
+    description:
+      - Whether a model that the cache does not have is looked up on the hub.
+      - Address, token and proxies are those of the client C(huggingface_hub) in the environment of the module, such as
+        C($HF_ENDPOINT), C($HF_TOKEN) and C($HF_TOKEN_PATH). No output has the token in it.
+    type: bool
+    default: false
+requirements:
+  - huggingface-hub >= 1.0.0, only where a model is looked up on the hub
 seealso:
   - module: gpufleet.vllm.gpu_facts
 author:
@@ -56,6 +70,18 @@ EXAMPLES = r"""
       - model: /srv/models/own-model
     hub_cache: /srv/hf/hub
   register: model_facts
+
+- name: Look at a model before it is fetched
+  gpufleet.vllm.model_info:
+    models:
+      - model: Qwen/Qwen3-235B-A22B
+    hub: true
+  delegate_to: localhost
+
+- name: Read a GGUF file
+  gpufleet.vllm.model_info:
+    models:
+      - model: /srv/models/qwen3-8b/Qwen3-8B-Q4_K_M.gguf
 
 - name: Stop when one is missing or broken
   ansible.builtin.assert:
@@ -85,15 +111,30 @@ models:
       type: str
       returned: always
     found:
-      description: Whether there is a folder with a readable C(config.json).
+      description: Whether the model is there and has a readable configuration.
       type: bool
       returned: always
     reason:
       description: What is missing, where, and what to do about it; null when RV(models[].found=true).
       type: str
       returned: always
-    path: {description: Folder of the files, type: str, returned: when found}
-    commit: {description: Commit of the hub; null for a folder, type: str, returned: when found}
+    source:
+      description: Where the files are, V(folder), V(file) (of GGUF), V(cache) or V(hub).
+      type: str
+      sample: cache
+      returned: when found
+    path:
+      description: Folder of the files; the first file of a GGUF model; null when they are on the hub only.
+      type: str
+      returned: when found
+    commit: {description: Commit of the hub; null for a folder or file, type: str, returned: when found}
+    config_source:
+      description:
+        - What RV(models[].config) is made from. V(config.json) is taken as it is.
+        - V(gguf) (the metadata of a GGUF file) and V(params.json) (of Mistral) are put in the words of C(config.json).
+      type: str
+      sample: config.json
+      returned: when found
     architectures:
       description: Model classes.
       type: list
@@ -102,7 +143,7 @@ models:
       returned: when found
     model_type: {description: Type of the architecture, type: str, sample: qwen3, returned: when found}
     config:
-      description: All of C(config.json). Infinity and NaN are strings.
+      description: The configuration in the words of C(config.json). Infinity and NaN are strings.
       type: dict
       returned: when found
     text_config_path:
@@ -117,21 +158,29 @@ models:
       type: dict
       returned: when found
       contains:
-        format: {description: Always V(safetensors), type: str}
-        files: {description: Number of files that were read, type: int}
+        format: {description: V(safetensors) or V(gguf), type: str, sample: safetensors}
+        files: {description: Number of files whose header was read, type: int}
         total_bytes: {description: Bytes of all tensors, type: int}
         bytes_by_dtype:
-          description: Bytes by dtype as safetensors names them.
+          description: Bytes by dtype as safetensors or GGUF names them.
           type: dict
           sample: {"BF16": 180480, "F32": 256}
         parameters_by_dtype:
           description: Elements by dtype as they are stored. Packed weights have several parameters in an element.
           type: dict
         bytes_by_class:
-          description: Bytes by what a tensor is for, told by its name. V(other) holds routers and what no rule knows.
+          description:
+            - Bytes by what a tensor is for, told by its name, and in each class by dtype.
+            - V(other) holds what no rule knows. A class without tensors is empty.
           type: dict
-          sample:
-            {embedding: 65536, lm_head: 65536, attention: 16384, mlp: 32768, expert: 0, norm: 512, vision: 0, other: 0}
+          sample: {"embedding": {"BF16": 65536}, "norm": {"BF16": 256, "F32": 256}, "expert": {}}
+        bytes_by_layer:
+          description:
+            - Bytes of all tensors of a decoder layer, experts included. The first is of layer 0.
+            - What is outside of the decoder and draft layers are not in it.
+          type: list
+          elements: int
+          sample: [24704, 24704]
         layer_count_seen: {description: Number of different decoder layers that have tensors, type: int}
     quantization:
       description: How the weights are quantized; null when no file says so.
@@ -167,12 +216,10 @@ models:
         message: {description: What is wrong and what to do about it, type: str}
 """
 
-import os
-
-from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.models import model_facts
-from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.cache import default_hub_cache
+from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.remote import CLIENT, ClientMissing
 
 
 def main() -> None:
@@ -185,12 +232,16 @@ def main() -> None:
                 "options": {"model": {"type": "str", "required": True}, "revision": {"type": "str"}},
             },
             "hub_cache": {"type": "path"},
+            "hub": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     requests = [(entry["model"], entry["revision"]) for entry in module.params["models"]]
-    hub_cache = module.params["hub_cache"] or default_hub_cache(os.environ)
-    module.exit_json(changed=False, models=model_facts(requests, hub_cache))
+    try:
+        models = model_facts(requests, module.params["hub_cache"], module.params["hub"])
+    except ClientMissing as error:
+        module.fail_json(msg=f"{error}. {missing_required_lib(CLIENT)}", exception=error.details["exception"])
+    module.exit_json(changed=False, models=models)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,10 @@ options:
     description: Whether to read the servers' metrics.
     type: bool
     default: true
+  state_dir:
+    description: Folder on the host where M(gpufleet.vllm.vllm_servers) keeps what starts have told of their memory.
+    type: path
+    default: /var/lib/gpufleet-vllm
 seealso:
   - module: gpufleet.vllm.vllm_servers
   - module: gpufleet.vllm.fleet_report
@@ -82,6 +86,21 @@ servers:
         kv_cache_usage_ratio: 0.02
         prompt_tokens_total: 512
         generation_tokens_total: 128
+measured:
+  description:
+    - What earlier starts on this host have told of their memory, the latest last. The plan corrects its estimate by it.
+    - Each has the C(key) of what decides about memory, and what was C(predicted) and C(measured). GiB of one GPU, or of
+      the host for an engine on the CPU.
+  returned: success
+  type: list
+  elements: dict
+  sample:
+    - at: "2026-11-22T16:00:00+00:00"
+      server: vllm-qwen3-8b-0
+      version: 0.32.0
+      key: {"release": "0.32.0", "device": "NVIDIA L4", "weights_bytes": 16381470720}
+      predicted: {"weights_gib": 15.27, "available_kv_gib": 2.9}
+      measured: {"weights_gib": 15.27, "available_kv_gib": 3.1}
 ports_in_use:
   description: TCP ports of the host on which something listens that is not of the fleet.
   returned: success
@@ -93,6 +112,7 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import DOCKER_IMPORT_ERROR, Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import fleet_servers, ports_in_use
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured import kept
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 
 
@@ -102,6 +122,7 @@ def main() -> None:
         argument_spec={
             "fleet": {"type": "str", "default": "vllm"},
             "metrics": {"type": "bool", "default": True},
+            "state_dir": {"type": "path", "default": "/var/lib/gpufleet-vllm"},
         },
         supports_check_mode=True,
     )
@@ -113,7 +134,12 @@ def main() -> None:
         servers = fleet_servers(Engine(), module.params["fleet"], module.params["metrics"])
     except FleetError as error:
         module.fail_json(msg=str(error), **error.details)
-    module.exit_json(changed=False, servers=servers, ports_in_use=ports_in_use(servers))
+    module.exit_json(
+        changed=False,
+        servers=servers,
+        ports_in_use=ports_in_use(servers),
+        measured=kept(module.params["state_dir"]),
+    )
 
 
 if __name__ == "__main__":

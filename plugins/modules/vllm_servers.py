@@ -23,6 +23,8 @@ description:
     when it had been running. A run that was killed leaves the former container beside the new one; the next run
     mends that.
   - The Docker Engine restarts a container by itself only after it was ready once.
+  - What a start tells of its memory is returned and kept in O(state_dir), from where M(gpufleet.vllm.vllm_info) gives
+    it to the next plan.
   - Servers on different GPUs start at the same time, servers that share a GPU one after the other.
   - While the task runs, its action plugin shows the stages of the starts.
 extends_documentation_fragment:
@@ -190,6 +192,12 @@ options:
             description: Folder in the container with one file a secret.
             type: str
             default: /run/secrets/vllm
+      expected_memory:
+        description:
+          - What the plan predicts of the server's memory (C(predicted)), and what decides about it (C(key)).
+          - It is shown beside what the engine tells, and kept in O(state_dir) for the next plan. It is no property of
+            the container, so another prediction replaces no server.
+        type: dict
   secrets:
     description:
       - "Secrets of the servers by the name of their model, for example C({qwen3-8b: {api_key: ...}})."
@@ -216,7 +224,7 @@ options:
     type: str
     default: vllm
   state_dir:
-    description: Folder on the host for the lock, secrets, caches and the logs of failed starts.
+    description: Folder on the host for the lock, secrets, caches, the logs of failed starts and measurements.
     type: path
     default: /var/lib/gpufleet-vllm
   progress_file:
@@ -256,7 +264,10 @@ pending:
   type: bool
   sample: false
 servers:
-  description: The named servers as they are after the task; none with O(state=absent).
+  description:
+    - The named servers as they are after the task; none with O(state=absent).
+    - C(memory) is what the log of a server that this task started says of its memory, beside the prediction; null for
+      the others. GiB of one GPU, or of the host for an engine on the CPU; null where the release does not tell it.
   returned: always, but for refusals
   type: list
   elements: dict
@@ -268,6 +279,10 @@ servers:
       container_id: 5fd3d1ed58b1
       started_at: "2026-11-22T16:00:00.000000000Z"
       timeline: [{"stage": "loading", "seconds": 12.1, "text": "loading weights 2/4"}]
+      memory:
+        predicted: {"weights_gib": 15.27, "available_kv_gib": 54.6, "kv_tokens": 397600}
+        measured: {"weights_gib": 15.27, "available_kv_gib": 54.9, "kv_tokens": 399792}
+        difference: {"weights_gib": 0.0, "available_kv_gib": 0.3, "kv_tokens": 2192}
 failures:
   description:
     - Each server that did not become ready, with its stage, reason, exit code, last log lines, and what was put back.
@@ -356,6 +371,7 @@ SERVER = dict(
     secrets=dict(
         type="dict", default={}, no_log=False, options=dict(target=dict(type="str", default="/run/secrets/vllm"))
     ),
+    expected_memory=dict(type="dict"),
 )
 ARGUMENTS = dict(
     servers=dict(type="list", elements="dict", required=True, options=SERVER),

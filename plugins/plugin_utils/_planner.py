@@ -11,9 +11,12 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._fitter import advice
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Unreadable
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.correction import Earlier
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB, Ledger
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.levers import Advice, fix_of
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import Unreadable
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.offer import Gpu, Offer
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.place import (
     Assignment,
@@ -32,11 +35,12 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.image import check_image, check_tag, is_for_cpu
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validator import (
     INSPECT,
-    Subject,
     device_of,
+    earlier_starts,
     is_sound,
     read_offers,
     shape_of,
+    subject_of,
 )
 
 
@@ -61,7 +65,8 @@ def plan_fleet(models: t.Any, inspections: t.Mapping[str, t.Mapping[str, t.Any]]
     problems.extend(unread)
     if not offers:
         raise Invalid(problems or [Problem("inspections", "inspections", "names no host", INSPECT)])
-    drafts = {spec.name: _Draft(spec, offers, policy or Policy()) for spec in specs}
+    earlier = earlier_starts(offers)
+    drafts = {spec.name: _Draft(spec, offers, policy or Policy(), earlier) for spec in specs}
     problems.extend(problem for draft in drafts.values() for problem in draft.problems)
     demands = [demand for draft in drafts.values() if is_sound(draft.problems) for demand in draft.demands()]
     assigned, unplaced = place(demands, offers)
@@ -93,13 +98,14 @@ def plan_fleet(models: t.Any, inspections: t.Mapping[str, t.Mapping[str, t.Any]]
 class _Draft:
     """One spec on its way into the plan: its release, its problems, and what it demands of hosts."""
 
-    def __init__(self, spec: ModelSpec, offers: t.Sequence[Offer], policy: Policy) -> None:
+    def __init__(self, spec: ModelSpec, offers: t.Sequence[Offer], policy: Policy, earlier: Earlier) -> None:
         self.spec = spec
         self.problems: list[Problem] = check_tag(spec, policy)
         self._against: dict[str, Problem] = {}  # by host, what only it cannot do
         self._release: Release | None = None
         self._asked, _faults = read_asked(spec.engine, spec.env)
-        self._subject = Subject(spec, tuple(offer for offer in offers if offer.matches(spec.placement.hosts)))
+        self._subject = subject_of(spec, offers, earlier)
+        self._ways: dict[tuple[str, int, int], Advice] = {}
         self._image = self._subject.image
         if not self._subject.offers:
             known = ", ".join(offer.host for offer in offers) or "none"
@@ -137,6 +143,7 @@ class _Draft:
                 ledger=self._ledger,
                 refusal=self._refusal,
                 has_files=lambda offer: self._subject.profile_on(offer) is not None,
+                way_out=lambda offer, gpu: fix_of(self._advice(offer, gpu)),
             )
             for replica in range(spec.replicas)
         ]
@@ -150,15 +157,7 @@ class _Draft:
             fix = "Watch the start" if self._subject.profile_on(offer) else "Watch the start, or pre-stage the model"
             found.append(Problem(self.spec.name, "model", reason, fix, self.spec.model, warning=True))
         elif one.ledger.verdict == "tight":
-            reason = f"{one.demand.server} is expected to fit on {one.host}, but not in the worst case of the estimate"
-            fix = (
-                f"{one.ledger.safe_length} fits in the worst case as well"
-                if one.ledger.safe_length
-                else "Watch the start"
-            )
-            found.append(
-                Problem(self.spec.name, "engine.max_model_len", reason, fix, one.ledger.max_model_len, warning=True)
-            )
+            found.append(self._tight(one.demand.server, one.host, one.ledger))
         needed = host_bytes(one.demand, one.ledger) if one.ledger and not one.gpus else 0
         if self.spec.limits.memory and self.spec.limits.memory < needed:
             reason = f"is less than the {needed / GIB:.1f} GiB that {one.demand.server} takes on the CPU"
@@ -179,16 +178,30 @@ class _Draft:
             )
         return found
 
+    def _tight(self, server: str, host: str, ledger: Ledger) -> Problem:
+        reason = f"{server} is expected to fit on {host}, but not in the worst case of the estimate"
+        if ledger.safe_length < ledger.max_model_len:
+            fix = f"{ledger.safe_length} fits in the worst case as well" if ledger.safe_length else "Watch the start"
+            return Problem(self.spec.name, "engine.max_model_len", reason, fix, ledger.max_model_len, warning=True)
+        reason += f": beside the engine's {ledger.budget / GIB:.2f} GiB, {-ledger.room.low / GIB:.2f} may be lacking"
+        fix = f"{ledger.safe_utilization:.2f} leaves room in the worst case as well"
+        return Problem(self.spec.name, "engine.gpu_memory_utilization", reason, fix, warning=True)
+
     def render(self, one: Assignment, offer: Offer) -> dict[str, t.Any]:
         """The server of this placement."""
         release, image = self._known(offer)
         gpus, profile = [gpu.uuid for gpu in one.gpus], self._subject.profile_on(offer)
-        return render_server(self.spec, one.demand.server, gpus, one.port, release, image, profile, offer.settings)
+        server = render_server(self.spec, one.demand.server, gpus, one.port, release, image, profile, offer.settings)
+        if profile and one.ledger:
+            device = device_of(offer, next(iter(one.gpus), None))
+            server["expected_memory"] = self._subject.expected_memory(release, profile, device, one.ledger)
+        return server
 
     def describe(self, one: Assignment, offer: Offer) -> dict[str, t.Any]:
         """What the plan's report shows of this placement."""
         release, image = self._known(offer)
         address = str(self.spec.listen.address)
+        is_tight = one.ledger is not None and one.ledger.verdict == "tight"
         return {
             "server": one.demand.server,
             "model": self.spec.name,
@@ -201,6 +214,7 @@ class _Draft:
             "runs_already": one.demand.server in offer.servers,
             "ledger": one.ledger.as_data() if one.ledger else None,
             "memory_unknown": None if one.ledger else self._memory_unknown(offer),
+            "advice": self._advice(offer, next(iter(one.gpus), None)).as_data() if is_tight else None,
         }
 
     def _known(self, offer: Offer) -> tuple[Release, t.Mapping[str, t.Any]]:
@@ -293,6 +307,17 @@ class _Draft:
         except Unreadable as error:
             return str(error)
         return None
+
+    def _advice(self, offer: Offer, gpu: Gpu | None) -> Advice:
+        """What would make it fit, computed once for a kind of device."""
+        device = device_of(offer, gpu)
+        count = sum(1 for one in self._subject.gpus_on(offer) if gpu and (one.name, one.total) == (gpu.name, gpu.total))
+        key = (device.name, device.total, count)
+        if self._release is None:
+            return Advice()
+        if key not in self._ways:
+            self._ways[key] = advice(self._subject, self._release, self._subject.profile_on(offer), device, count)
+        return self._ways[key]
 
     def _ledger(self, offer: Offer, gpu: Gpu | None) -> Ledger | None:
         if self._release is None:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.estimate import Device
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Unreadable
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Ledger
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import Unreadable
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Release, load
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import Invalid, Problem

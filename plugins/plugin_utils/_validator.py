@@ -13,9 +13,17 @@ import dataclasses
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.estimate import Device, estimate, settings
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry, Unreadable, geometry
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.correction import (
+    Earlier,
+    expected_memory,
+    measurement_key,
+    read_earlier,
+)
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.estimate import estimate
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry, geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Ledger
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import Unreadable
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings, settings
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.offer import Gpu, Offer, Unread, read_offer
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.place import selectable
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release import catalogue
@@ -36,10 +44,14 @@ _SECRET_OPTIONS = ("api_key", "hf_token")
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """One model, and the hosts that it may get and that were inspected; there may be none."""
+    """One model, and the hosts that it may get and that were inspected; there may be none.
+
+    earlier: what starts on any host have told of their memory.
+    """
 
     spec: ModelSpec
     offers: tuple[Offer, ...] = ()
+    earlier: Earlier = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def image(self) -> t.Mapping[str, t.Any] | None:
@@ -124,11 +136,22 @@ class Subject:
 
     def ledger(self, release: Release, profile: t.Mapping[str, t.Any] | None, device: Device) -> Ledger:
         """The memory on a device, with the model's files as some host has them. Raises Unreadable."""
+        shape, chosen = self._settled(release, profile, device)
+        return estimate(profile["weights"], shape, chosen, device, self.earlier)
+
+    def expected_memory(
+        self, release: Release, profile: t.Mapping[str, t.Any], device: Device, ledger: Ledger
+    ) -> dict[str, t.Any]:
+        """The prediction that is shown beside what the engine tells, in the form of vllm_servers."""
+        shape, chosen = self._settled(release, profile, device)
+        return expected_memory(ledger, measurement_key(profile["weights"], shape, chosen, device))
+
+    def _settled(
+        self, release: Release, profile: t.Mapping[str, t.Any] | None, device: Device
+    ) -> tuple[Geometry, Settings]:
         shape = shape_of(profile)
         asked, _faults = read_asked(self.spec.engine, self.spec.env)
-        utilization = release.options["gpu_memory_utilization"].default
-        chosen = settings(release.version, utilization, asked, shape, device)
-        return estimate(profile["weights"], shape, chosen, device)
+        return shape, settings(release.version, asked, shape, device)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,10 +221,18 @@ def read_subjects(
     specs, problems = load_specs(models)
     offers, unread = read_offers(inspections or {})
     problems += unread
-    subjects = [
-        Subject(spec, tuple(offer for offer in offers if offer.matches(spec.placement.hosts))) for spec in specs
-    ]
-    return subjects, problems
+    earlier = earlier_starts(offers)
+    return [subject_of(spec, offers, earlier) for spec in specs], problems
+
+
+def earlier_starts(offers: t.Iterable[Offer]) -> Earlier:
+    """What starts on any host have told of their memory: GPUs of a kind are alike wherever they are."""
+    return read_earlier(entry for offer in offers for entry in offer.measured)
+
+
+def subject_of(spec: ModelSpec, offers: t.Iterable[Offer], earlier: Earlier) -> Subject:
+    """The model with the hosts that it may get."""
+    return Subject(spec, tuple(offer for offer in offers if offer.matches(spec.placement.hosts)), earlier)
 
 
 def without_version(subject: Subject, option: str) -> Problem:
@@ -271,7 +302,10 @@ def shape_of(profile: t.Mapping[str, t.Any] | None) -> Geometry:
 
 def device_of(offer: Offer, gpu: Gpu | None) -> Device:
     """A GPU of a host, or its CPU, as a device with memory."""
-    return Device("gpu", gpu.name, gpu.total) if gpu else Device("cpu", f"the CPU of {offer.host}", offer.memory)
+    if gpu is None:
+        return Device("cpu", f"the CPU of {offer.host}", offer.memory)
+    major, minor = gpu.compute_capability or (0, 0)
+    return Device("gpu", gpu.name, gpu.total, 10 * major + minor or None)
 
 
 def mended_engine(spec: ModelSpec, problems: t.Iterable[Problem]) -> dict[str, t.Any]:

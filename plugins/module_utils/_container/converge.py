@@ -21,6 +21,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide im
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import observe
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured import keep
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import observed_image
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
@@ -163,7 +164,9 @@ class Converger:
         for wave in waves([action for action in actions if action.starts]):
             starts = [self._start(action) for action in wave]
             with concurrent.futures.ThreadPoolExecutor(max_workers=len(starts)) as pool:
-                outcomes.extend(pool.map(Start.run, starts))
+                ended = list(pool.map(Start.run, starts))
+            outcomes.extend(ended)
+            keep(self._store.folder, [outcome.measurement for outcome in ended if outcome.measurement])
             if any(outcome.problem for outcome in outcomes):
                 break
         return outcomes
@@ -198,7 +201,7 @@ class Converger:
 
     def _describe(self, outcomes: t.Sequence[Outcome]) -> list[dict[str, t.Any]]:
         """The servers of the task as they are now."""
-        timelines = {outcome.server: outcome.timeline for outcome in outcomes}
+        started = {outcome.server: outcome for outcome in outcomes}
         observed = self._observe()
         described = []
         for name, server in self._servers.items():
@@ -211,7 +214,8 @@ class Converger:
                     "url": endpoint.Server(*one.spec.listen).url if one else None,
                     "container_id": one.state.id if one else None,
                     "started_at": one.state.started_at if one else None,
-                    "timeline": timelines.get(name, []),
+                    "timeline": started[name].timeline if name in started else [],
+                    "memory": started[name].memory if name in started else None,
                 }
             )
         return described

@@ -2,13 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection gpufleet.vllm.
-"""What we keep on a host beside the containers: lock, secrets, caches, and the logs of failed starts.
+"""What we keep on a host beside the containers: lock, secrets, caches, logs of failed starts, and measurements.
 
 <state_dir>/lock                      held by the run that changes this host
 <state_dir>/salt                      key of the secrets' marks, 0600
 <state_dir>/secrets/<server>/<mark>/  one file a secret, 0600, mounted into the container
 <state_dir>/cache/...                 compile caches that containers mount
 <state_dir>/failed/<server>.log       the whole log of the last start that failed, 0600
+<state_dir>/measured.jsonl            what starts have told of their memory (measured.py), 0644
 """
 
 from __future__ import annotations

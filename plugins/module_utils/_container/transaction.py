@@ -6,11 +6,17 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import PREVIOUS, RESTART_POLICY, Action
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured import (
+    Measurement,
+    compared,
+    measurement,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import observed_state
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
@@ -27,11 +33,16 @@ Report = t.Callable[[str, Event], None]
 
 
 class Outcome(t.NamedTuple):
-    """How one started server came out. problem is None when it is ready (or was only created)."""
+    """How one started server came out. problem is None when it is ready (or was only created).
+
+    memory: what its log told of memory beside the prediction; measurement: the same as it is kept for the next plan.
+    """
 
     server: str
     timeline: list[dict[str, t.Any]]
     problem: dict[str, t.Any] | None = None
+    memory: dict[str, t.Any] | None = None
+    measurement: Measurement | None = None
 
 
 class Start:
@@ -59,6 +70,7 @@ class Start:
         self._report = lambda event: report(action.name, event)
         self._engine = Engine()
         self._watch = self._new_watch()
+        self._began = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._created: str | None = None
 
     def run(self) -> Outcome:
@@ -68,8 +80,12 @@ class Start:
             failure = self._see_it_ready() if self._must_run else None
         except FleetError as error:
             failure = Failure("refused", str(error).rstrip("."))
+        memory = compared(self._server.get("expected_memory"), self._watch.memory.figures())
+        measured = measurement(self._server, memory, self._watch.memory.version, self._began)
         if failure:
-            return Outcome(self._name, self._watch.timeline, self._undo(failure))
+            return Outcome(self._name, self._watch.timeline, self._undo(failure), memory, measured)
+        if memory:
+            self._report(Event("ready", "memory as the engine tells it", memory=memory))
         if self._must_run and self._action.kind != "wait":
             # Only a server that was once ready is brought back by the Engine; one that cannot start would be started
             # for ever.
@@ -78,7 +94,7 @@ class Start:
             self._engine.remove(self._name + PREVIOUS)
         if self._action.after is not None:
             self._store.drop_secrets(self._name, self._action.after.secrets_mark)
-        return Outcome(self._name, self._watch.timeline)
+        return Outcome(self._name, self._watch.timeline, None, memory, measured)
 
     def _make(self) -> None:
         """Everything before the start.

@@ -21,13 +21,15 @@ STAGES = ("created", "starting", "downloading", "loading", "compiling", "sizing"
 class Event(t.NamedTuple):
     """What a line tells.
 
-    stage: one of STAGES; done and total: parts of the stage's work, when the line tells; text: what a person reads.
+    stage: one of STAGES; done and total: parts of the stage's work, when the line tells; text: what a person reads;
+    memory: what a start has told of its memory, at its end.
     """
 
     stage: str
     text: str
     done: int | None = None
     total: int | None = None
+    memory: t.Mapping[str, t.Any] | None = None
 
 
 _COUNTED = r".*?(?P<done>\d+)/(?P<total>\d+)"

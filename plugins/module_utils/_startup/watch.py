@@ -16,6 +16,7 @@ import re
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import ContainerState
+from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.memory import MemoryReport
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.stages import STAGES, Event, read_line
 
 # Lines kept for a failure's report; the whole log stays with the container or goes into its report.
@@ -43,6 +44,7 @@ class Watch:
         self.stage = "created"
         self.timeline: list[dict[str, t.Any]] = []
         self.tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
+        self.memory = MemoryReport()
         self._stall_seconds = stall_seconds
         self._began = now
         self._moved = now
@@ -56,6 +58,7 @@ class Watch:
         if not line.strip():
             return None
         self.tail.append(line)
+        self.memory.line(line)
         event = read_line(line)
         # A counted event moves when its count does, which the shape without digits would hide.
         if not self._is_new(event.text if event else _VARIABLE.sub("#", line)):

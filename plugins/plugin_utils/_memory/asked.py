@@ -9,6 +9,7 @@ Their values come as people and templates write them: 2, "2", "32k", "auto".
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import re
 import typing as t
@@ -27,9 +28,37 @@ _COUNTS = {
     "pipeline_parallel": "pipeline_parallel_size",
     "prefill_context_parallel": "prefill_context_parallel_size",
     "data_parallel": "data_parallel_size",
+    "decode_context_parallel": "decode_context_parallel_size",
     "max_num_seqs": "max_num_seqs",
     "max_num_batched_tokens": "max_num_batched_tokens",
     "kv_cache_memory_bytes": "kv_cache_memory_bytes",
+    "block_size": "block_size",
+    "max_loras": "max_loras",
+    "max_lora_rank": "max_lora_rank",
+    "gpu_blocks_override": "num_gpu_blocks_override",
+    "mamba_block_size": "mamba_block_size",
+}
+# Switches: their values in a spec are true or false.
+_SWITCHES = {
+    "eager": "enforce_eager",
+    "expert_parallel": "enable_expert_parallel",
+    "lora": "enable_lora",
+    "hybrid_manager_off": "disable_hybrid_kv_cache_manager",
+    "language_model_only": "language_model_only",
+    "prefix_caching": "enable_prefix_caching",
+    "async_scheduling": "async_scheduling",
+    "chunked_prefill": "enable_chunked_prefill",
+}
+# Choices and names.
+_WORDS = {
+    "kv_cache_dtype": "kv_cache_dtype",
+    "dtype": "dtype",
+    "quantization": "quantization",
+    "mamba_cache_dtype": "mamba_cache_dtype",
+    "mamba_ssm_cache_dtype": "mamba_ssm_cache_dtype",
+    "mamba_cache_mode": "mamba_cache_mode",
+    "performance_mode": "performance_mode",
+    "attention_backend": "attention_backend",
 }
 
 
@@ -38,6 +67,8 @@ class Asked:
     """What a spec asks of devices and memory; None leaves it to vLLM. Bytes, tokens, requests.
 
     auto_length: vLLM shall take the longest length that its memory holds (max_model_len "auto" or -1).
+    speculative, limit_mm: the JSON of speculative_config and limit_mm_per_prompt. compilation_level, capture_sizes,
+    max_capture_size, cudagraph_mode: what is said of graphs. env: the spec's variables.
     cpu_kv_bytes: the variable VLLM_CPU_KVCACHE_SPACE, which on a CPU overrides kv_cache_memory_bytes (platforms/cpu.py
     of 0.32.0).
     """
@@ -45,7 +76,9 @@ class Asked:
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     prefill_context_parallel: int = 1
+    decode_context_parallel: int = 1
     data_parallel: int = 1
+    expert_parallel: bool = False
     max_model_len: int | None = None
     auto_length: bool = False
     max_num_seqs: int | None = None
@@ -55,12 +88,47 @@ class Asked:
     cpu_kv_bytes: int | None = None
     kv_cache_dtype: str = "auto"
     dtype: str = "auto"
+    quantization: str | None = None
+    block_size: int | None = None
+    gpu_blocks_override: int | None = None
+    hybrid_manager_off: bool = False
+    prefix_caching: bool | None = None
+    chunked_prefill: bool | None = None
+    async_scheduling: bool | None = None
+    performance_mode: str | None = None
+    attention_backend: str | None = None
+    mamba_cache_dtype: str = "auto"
+    mamba_ssm_cache_dtype: str = "auto"
+    mamba_cache_mode: str | None = None
+    mamba_block_size: int | None = None
     eager: bool = False
+    capture_sizes: tuple[int, ...] | None = None
+    max_capture_size: int | None = None
+    cudagraph_mode: str | None = None
+    compilation_level: int | None = None
+    speculative: t.Mapping[str, t.Any] | None = None
+    lora: bool = False
+    max_loras: int | None = None
+    max_lora_rank: int | None = None
+    language_model_only: bool = False
+    limit_mm: t.Mapping[str, t.Any] | None = None
+    cpu_offload_gib: float = 0.0
+    env: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def workers(self) -> int:
         """Processes of one data-parallel rank: world_size in config/parallel.py of 0.32.0."""
         return self.tensor_parallel * self.pipeline_parallel * self.prefill_context_parallel
+
+    @property
+    def speculative_tokens(self) -> int:
+        """Tokens that are drafted for each step of a request; 0 without speculative decoding."""
+        return whole((self.speculative or {}).get("num_speculative_tokens")) or 0
+
+    @property
+    def layer_partition(self) -> str | None:
+        """The layers of each pipeline stage, as the variable says them (envs.py of 0.6.0 to 0.33.0)."""
+        return self.env.get("VLLM_PP_LAYER_PARTITION")
 
     @property
     def gpu_count(self) -> int:
@@ -98,9 +166,13 @@ def read_asked(engine: t.Mapping[str, t.Any], env: t.Mapping[str, str]) -> tuple
             found["utilization"] = share
     space = whole(env.get("VLLM_CPU_KVCACHE_SPACE", ""))
     found["cpu_kv_bytes"] = space * GIB if space and space > 0 else None
-    found["kv_cache_dtype"] = str(engine.get("kv_cache_dtype", "auto"))
-    found["dtype"] = str(engine.get("dtype", "auto"))
-    found["eager"] = engine.get("enforce_eager") is True
+    found.update({name: str(engine[option]) for name, option in _WORDS.items() if engine.get(option) is not None})
+    found.update({name: engine[option] for name, option in _SWITCHES.items() if isinstance(engine.get(option), bool)})
+    found["speculative"] = _mapping(engine.get("speculative_config"))
+    found["limit_mm"] = _mapping(engine.get("limit_mm_per_prompt"))
+    found["cpu_offload_gib"] = _positive(engine.get("cpu_offload_gb"))
+    found.update(_graphs(engine))
+    found["env"] = dict(env)
     return Asked(**found), faults
 
 
@@ -114,6 +186,43 @@ def whole(value: t.Any) -> int | None:
         number, suffix = (match[1], match[2]) if match[1] else (match[3], match[4])
         return int(Decimal(number) * _SUFFIXES[suffix])
     return int(text) if _PLAIN.fullmatch(text) else None
+
+
+def _graphs(engine: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """What is said of CUDA graphs: options of their own (since 0.12.0 and later), or fields of compilation_config."""
+    given = engine.get("compilation_config")
+    # A bare number is the level (config/compilation.py of 0.10.0 and others).
+    level = whole(given)
+    fields = _mapping(given) or {}
+    sizes = engine.get("cudagraph_capture_sizes", fields.get("cudagraph_capture_sizes"))
+    largest = engine.get("max_cudagraph_capture_size", fields.get("max_cudagraph_capture_size"))
+    mode = fields.get("cudagraph_mode")
+    known = [number for size in sizes if (number := whole(size))] if isinstance(sizes, (list, tuple)) else None
+    return {
+        "capture_sizes": tuple(known) if known is not None else None,
+        "max_capture_size": whole(largest),
+        "cudagraph_mode": str(mode) if mode is not None else None,
+        "compilation_level": level if level is not None else whole(fields.get("level", fields.get("mode"))),
+    }
+
+
+def _mapping(value: t.Any) -> t.Mapping[str, t.Any] | None:
+    """A mapping, or the one that a text of JSON holds; anything else is None."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
+def _positive(value: t.Any) -> float:
+    """A number above 0, or 0."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return number if math.isfinite(number) and number > 0 and not isinstance(value, bool) else 0.0
 
 
 def _share(value: t.Any) -> float | None:

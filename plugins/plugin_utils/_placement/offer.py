@@ -11,7 +11,9 @@ import typing as t
 
 @dataclasses.dataclass(frozen=True)
 class Gpu:
-    """One GPU or MIG device; sizes in bytes. A MIG device has no index, for nothing takes one.
+    """One GPU or MIG device; sizes in bytes, as CUDA tells them where that is known.
+
+    A MIG device has no index, for nothing takes one.
 
     compute_capability: (major, minor); None where the driver does not tell.
     """
@@ -31,7 +33,7 @@ class Gpu:
 class Offer:
     """One host. memory is its RAM in bytes; settings are the options of the role host that the plan needs.
 
-    driver: version of NVIDIA's driver, None without one.
+    driver: version of NVIDIA's driver, None without one. measured: what earlier starts there have told of their memory.
     """
 
     host: str
@@ -45,6 +47,7 @@ class Offer:
     ports_in_use: frozenset[int]
     settings: t.Mapping[str, t.Any]
     driver: str | None = None
+    measured: tuple[t.Any, ...] = ()
 
     def matches(self, selectors: t.Sequence[str] | None) -> bool:
         """Whether the host is one of these hosts or in one of these groups; None selects every host."""
@@ -72,6 +75,7 @@ def read_offer(host: str, inspection: t.Any) -> Offer:
             ports_in_use=frozenset(inspection["ports_in_use"]),
             settings=_settings(inspection["settings"]),
             driver=gpu.get("driver_version"),
+            measured=tuple(inspection["measured"]),
         )
     except KeyError as error:
         raise Unread(f"lacks {error}") from error
@@ -85,7 +89,8 @@ def _devices(card: t.Mapping[str, t.Any], host: t.Mapping[str, t.Any]) -> t.Iter
     capability = (int(major), int(minor or 0)) if major else None
     for device in card["mig_devices"] if card.get("mig_enabled") else [card]:
         # GPUs that share the host's memory (GB10, GH200) tell no size of their own; vLLM counts the host's there.
-        total = device["memory_total_bytes"] or host["memory_total_bytes"]
+        # CUDA, and so vLLM, sees what the driver leaves of the card.
+        total = device.get("memory_cuda_total_bytes") or device["memory_total_bytes"] or host["memory_total_bytes"]
         free = device["memory_free_bytes"]
         if free is None:
             free = host.get("memory_available_bytes") or total

@@ -43,7 +43,8 @@ class Demand:
     runs on either); gpu_count: GPUs when on GPUs, and workers on a CPU.
 
     ledger gives the memory of one device of an offer, or None when it cannot be computed there; refusal says why the
-    offer cannot run it at all, or None; has_files: whether the model's files are on a host.
+    offer cannot run it at all, or None; has_files: whether the model's files are on a host; way_out: what would make
+    it fit on a device where it does not, "" where nothing is known.
     """
 
     server: str
@@ -57,6 +58,7 @@ class Demand:
     ledger: t.Callable[[Offer, Gpu | None], Ledger | None]
     refusal: t.Callable[[Offer], Refusal | None]
     has_files: t.Callable[[Offer], bool]
+    way_out: t.Callable[[Offer, Gpu | None], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +166,7 @@ def _try(demand: Demand, room: _Room) -> Assignment | Refusal:
 
 def _no_memory(demand: Demand, room: _Room, ledger: Ledger) -> Refusal | None:
     if ledger.verdict == "misfit":
-        return describe_misfit(ledger)
+        return describe_misfit(ledger, demand.way_out(room.offer, None))
     needed, left = host_bytes(demand, ledger), room.offer.memory - room.used_memory
     if needed <= left:
         return None
@@ -199,7 +201,7 @@ def _choose_gpus(demand: Demand, room: _Room) -> tuple[Gpu, ...] | Refusal:
     for gpu in wanted:
         ledger = demand.ledger(offer, gpu)
         if ledger is not None and ledger.verdict == "misfit":
-            refusals.append(describe_misfit(ledger))
+            refusals.append(describe_misfit(ledger, demand.way_out(offer, gpu)))
         elif ledger is not None and gpu.uuid not in held and gpu.free < ledger.budget:
             refusals.append(_not_free(gpu, ledger))
         else:
@@ -333,24 +335,23 @@ def _port(demand: Demand, room: _Room) -> int | Refusal:
 
 def host_bytes(demand: Demand, ledger: Ledger) -> int:
     """Host memory that an engine on the CPU takes: terms and KV cache of each worker."""
-    return demand.gpu_count * (ledger.kv.expected + sum(term.expected for term in ledger.terms))
+    return demand.gpu_count * (ledger.kv.expected + sum(term.expected for term in (*ledger.terms, *ledger.outside)))
 
 
-def describe_misfit(ledger: Ledger) -> Refusal:
-    """Why it does not fit, in numbers, and what would."""
+def describe_misfit(ledger: Ledger, way_out: str) -> Refusal:
+    """Why it does not fit, in numbers, and what would. way_out: changes that were found to be enough, or ""."""
     terms = ", ".join(f"{term.name} {term.expected / GIB:.2f}" for term in ledger.terms)
-    if ledger.kv.expected >= ledger.kv_needed:
-        outside = sum(term.low for term in ledger.outside)
-        share = max(0.0, math.floor((ledger.total - outside) / ledger.total * 100) / 100)
+    if ledger.largest_length >= ledger.max_model_len:
+        outside = sum(term.expected for term in ledger.outside)
         return Refusal(
             "engine.gpu_memory_utilization",
             None,
             f"does not fit {ledger.device}: the engine takes {ledger.budget / GIB:.2f} GiB "
-            f"and at least {outside / GIB:.2f} beside them, "
+            f"and {outside / GIB:.2f} beside them, "
             f"and the device has {ledger.total / GIB:.2f}",
-            f"Set it to {share:.2f} at most, or lower engine.kv_cache_memory_bytes where that is set",
+            way_out or f"Set it to {ledger.safe_utilization:.2f} at most",
         )
-    fix = (
+    fix = way_out or (
         f"Set it to {ledger.largest_length}, or less"
         if ledger.largest_length
         else "No length fits: use more GPUs or smaller weights"

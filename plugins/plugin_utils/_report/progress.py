@@ -9,19 +9,43 @@ import json
 import typing as t
 
 _BAR_CELLS = 20
+# Figures of a start in the order in which they are told; the others are in the result of vllm_servers.
+_GIB = {
+    "weights_gib": "weights",
+    "activation_gib": "activation",
+    "non_torch_gib": "runtime",
+    "graphs_gib": "graphs",
+    "available_kv_gib": "KV cache",
+}
 
 
 def progress_line(host: str, event: t.Mapping[str, t.Any]) -> str:
     """What a person reads while a server starts.
 
-    event: one line of the progress file of vllm_servers: server, stage, text, done, total, seconds (since the task
-    began).
+    event: one line of the progress file of vllm_servers: server, stage, text, done, total, memory, seconds (since the
+    task began).
     """
-    line = f"{host} | {event['server']} | {event['seconds']:6.1f} s | {event['stage']:<11} | {event['text']}"
+    text = memory_text(event["memory"]) if event.get("memory") else event["text"]
+    line = f"{host} | {event['server']} | {event['seconds']:6.1f} s | {event['stage']:<11} | {text}"
     if event.get("total"):
         full = min(_BAR_CELLS, _BAR_CELLS * event["done"] // event["total"])
         line += f" [{'#' * full}{'.' * (_BAR_CELLS - full)}]"
     return line
+
+
+def memory_text(memory: t.Mapping[str, t.Any]) -> str:
+    """What an engine told of its memory, each figure with its prediction behind it.
+
+    memory: that of a server in the result of vllm_servers: predicted (may be None) and measured.
+    """
+    measured, predicted = memory["measured"], memory["predicted"] or {}
+    parts = []
+    for name, words in _GIB.items():
+        if measured.get(name) is not None:
+            parts.append(f"{words} {measured[name]:.2f} GiB{_predicted(predicted.get(name), '.2f', not parts)}")
+    if measured.get("kv_tokens") is not None:
+        parts.append(f"{measured['kv_tokens']:,} tokens{_predicted(predicted.get('kv_tokens'), ',', not parts)}")
+    return "memory: " + (", ".join(parts) or "the log tells none of it")
 
 
 def read_events(text: str) -> tuple[list[dict[str, t.Any]], int]:
@@ -36,3 +60,10 @@ def read_events(text: str) -> tuple[list[dict[str, t.Any]], int]:
             events.append(json.loads(line))
             size += len(line.encode())
     return events, size
+
+
+def _predicted(value: float | None, form: str, is_first: bool) -> str:
+    """The prediction in brackets; the first one says that it is one."""
+    if value is None:
+        return ""
+    return f" ({'predicted ' if is_first else ''}{value:{form}})"

@@ -87,6 +87,13 @@ def stage_lines(stage: str, options: dict[str, Any]) -> list[tuple[str, str, str
     shown = {key: "***" if key in ("api_key", "hf_token") else value for key, value in options.items()}
     length = int(options.get("max_model_len", 1024)) if str(options.get("max_model_len", 1024)).isdigit() else 1024
     tokens = 2097152
+    asked = str(options.get("kv_cache_memory_bytes", ""))
+    kv_memory = (
+        f"Explicitly set ({round(int(asked) / 2**30, 2)}/16.21) GiB for KV cache on node 0."
+        if asked.isdigit()
+        else "Auto set (1.3/16.21) GiB for KV cache on node 0, with 1.83 GiB requested memory for the worker. 0.53 GiB "
+        "memory was consumed by non-kv usages."
+    )
     concurrency = f"Maximum concurrency for {length:,} tokens per request: {tokens / length:.2f}x"
     address = f"http://{options.get('host', '0.0.0.0')}:{options.get('port', 8000)}"
     return {
@@ -110,7 +117,7 @@ def stage_lines(stage: str, options: dict[str, Any]) -> list[tuple[str, str, str
             ("Worker", "default_loader.py:501", "Loading weights took 0.01 seconds"),
         ],
         "kv_cache": [
-            ("Worker", "cpu_worker.py:260", "Explicitly set (1.0/16.21) GiB for KV cache on node 0."),
+            ("Worker", "cpu_worker.py:260", kv_memory),
             ("EngineCore", "kv_cache_utils.py:2327", f"CPU KV cache size: {tokens:,} tokens, {concurrency}"),
         ],
         "warmup": [

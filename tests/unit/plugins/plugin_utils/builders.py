@@ -45,12 +45,18 @@ LLAMA_8B_CONFIG = {
 }
 
 
-def weights(total: int, dtype: str = "BF16", **classes: int) -> dict[str, t.Any]:
-    """What model_info says of weights; what no class names is attention."""
-    names = ("embedding", "lm_head", "attention", "mlp", "expert", "norm", "vision", "other")
-    by_class = {name: classes.get(name, 0) for name in names}
-    by_class["attention"] += total - sum(by_class.values())
-    return {"format": "safetensors", "total_bytes": total, "bytes_by_dtype": {dtype: total}, "bytes_by_class": by_class}
+def weights(total: int, dtype: str = "BF16", layers: int = 0, **classes: int) -> dict[str, t.Any]:
+    """What model_info says of weights; what no class names is mlp, and spread evenly over the layers."""
+    by_class = {name: {dtype: size} for name, size in classes.items()}
+    by_class["mlp"] = {dtype: total - sum(size for name, size in classes.items() if name != "mlp")}
+    body = total - classes.get("embedding", 0) - classes.get("lm_head", 0)
+    return {
+        "format": "safetensors",
+        "total_bytes": total,
+        "bytes_by_dtype": {dtype: total},
+        "bytes_by_class": by_class,
+        "bytes_by_layer": [body // layers] * layers if layers else [],
+    }
 
 
 def model(name: str = "Qwen/Qwen3-8B", **changes: t.Any) -> dict[str, t.Any]:
@@ -129,6 +135,7 @@ def host(*cards: dict[str, t.Any], **changes: t.Any) -> dict[str, t.Any]:
         "images": [image()],
         "models": [model()],
         "servers": [],
+        "measured": [],
         "ports_in_use": [22],
         "settings": {
             "fleet": "vllm",

@@ -10,6 +10,7 @@ import os
 
 import pytest
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.classes import CLASSES
 from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.files import CheckpointError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.models import model_facts
 from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.profile import read_profile
@@ -66,15 +67,14 @@ WEIGHTS = {
     "bytes_by_dtype": {"BF16": 2 * 65536 + 2 * (8192 + 16384 + 128), "F32": 256},
     "parameters_by_dtype": {"BF16": 65536 + 4096 * 2 + 8192 * 2 + 128, "F32": 64},
     "bytes_by_class": {
-        "embedding": 65536,
-        "lm_head": 65536,
-        "attention": 2 * 8192,
-        "mlp": 2 * 16384,
-        "expert": 0,
-        "norm": 2 * 128 + 256,
-        "vision": 0,
-        "other": 0,
+        **dict.fromkeys(CLASSES, {}),
+        "embedding": {"BF16": 65536},
+        "lm_head": {"BF16": 65536},
+        "attention": {"BF16": 2 * 8192},
+        "mlp": {"BF16": 2 * 16384},
+        "norm": {"BF16": 2 * 128, "F32": 256},
     },
+    "bytes_by_layer": [8192 + 16384 + 128] * 2,
     "layer_count_seen": 2,
 }
 
@@ -84,6 +84,7 @@ def test_a_whole_checkpoint(checkpoint):
     assert profile == {
         "path": str(checkpoint),
         "commit": "c" * 40,
+        "config_source": "config.json",
         "architectures": ["Qwen3ForCausalLM"],
         "model_type": "qwen3",
         "config": CONFIG,
@@ -344,3 +345,84 @@ def test_models_in_order_once_each_and_missing_ones_with_a_reason(checkpoint, tm
     reasons = [entry["reason"] for entry in entries]
     assert reasons[0] is None and "models--acme--gone" in reasons[2] and "not there" in reasons[4]
     assert "a folder with config.json" in reasons[5] and "absolute path" in reasons[6]
+
+
+def test_a_name_says_nothing_of_the_size(writer, tmp_path):
+    """Half a billion parameters stay half a billion, whatever folder, file and repo are called."""
+    folder = tmp_path / "acme" / "giant-70b-instruct"
+    folder.mkdir(parents=True)
+    put(folder, "config.json", {**CONFIG, "_name_or_path": "acme/giant-70b", "num_parameters": 70_000_000_000})
+    tensors = {f"model.layers.{n}.mlp.up_proj.weight": ("BF16", (5000, 5000)) for n in range(20)}
+    writer.safetensors(folder / "giant-70b.safetensors", tensors)
+    (entry,) = model_facts([(str(folder), None)], "/nowhere")
+    assert entry["weights"]["total_bytes"] == 10**9
+    assert entry["weights"]["parameters_by_dtype"] == {"BF16": 500_000_000}
+
+
+@pytest.mark.parametrize(
+    "params, config",
+    [
+        (
+            {"dim": 64, "n_layers": 2, "n_heads": 4, "n_kv_heads": 2, "hidden_dim": 128, "vocab_size": 512},
+            {
+                "hidden_size": 64,
+                "num_hidden_layers": 2,
+                "num_attention_heads": 4,
+                "num_key_value_heads": 2,
+                "intermediate_size": 128,
+                "vocab_size": 512,
+                "architectures": ["MistralForCausalLM"],
+                "max_position_embeddings": 128_000,
+                "tie_word_embeddings": False,
+            },
+        ),
+        (
+            {"moe": {"num_experts": 8, "num_experts_per_tok": 2}},
+            {"architectures": ["MixtralForCausalLM"], "num_local_experts": 8, "num_experts_per_tok": 2},
+        ),
+        (
+            {"moe": {"num_experts": 128, "num_shared_experts": 1, "expert_hidden_dim": 4096}, "kv_lora_rank": 512},
+            {
+                "architectures": ["MistralLarge3ForCausalLM"],
+                "model_type": "deepseek_v3",
+                "n_routed_experts": 128,
+                "moe_intermediate_size": 4096,
+                "kv_lora_rank": 512,
+            },
+        ),
+        (
+            {"n_layers": 4, "sliding_window": [None, 4096]},
+            {"layer_types": ["full_attention", "sliding_attention"] * 2, "sliding_window": 4096},
+        ),
+        ({"quantization": {"qformat_weight": "fp8_e4m3"}}, {"quantization_config": {"quant_method": "fp8"}}),
+        ({"vision_encoder": {"hidden_size": 8}}, {"architectures": ["PixtralForConditionalGeneration"]}),
+        (
+            {"multimodal": {"whisper_model_args": {"encoder_args": {}}}, "quantization": {"quant_method": "x"}},
+            {"architectures": ["VoxtralForConditionalGeneration"], "quantization_config": {"quant_method": "x"}},
+        ),
+    ],
+)
+def test_mistrals_own_form(writer, tmp_path, params, config):
+    put(tmp_path, "params.json", params)
+    writer.safetensors(tmp_path / "consolidated.safetensors", {"layers.0.attention.wq.weight": ("BF16", (64, 64))})
+    profile = read_profile(str(tmp_path))
+    assert profile["config_source"] == "params.json"
+    assert {key: profile["config"].get(key) for key in config} == config
+    assert profile["weights"]["total_bytes"] == 8192 and profile["problems"] == []
+
+
+def test_mistrals_encoders_stand_beside_the_decoder(tmp_path):
+    put(tmp_path, "params.json", {"dim": 64, "n_layers": 2, "vision_encoder": {"hidden_size": 8}})
+    profile = read_profile(str(tmp_path))
+    assert profile["text_config_path"] == "text_config" and profile["config"]["vision_config"] == {"hidden_size": 8}
+    assert profile["config"]["text_config"]["hidden_size"] == 64
+
+
+def test_draft_layers_are_no_decoder_layers(writer, checkpoint):
+    """Some checkpoints number the layers of their draft after those of the decoder."""
+    writer.safetensors(
+        checkpoint / "model.safetensors", {**TENSORS, "model.layers.2.mlp.up_proj.weight": ("BF16", (9,))}
+    )
+    weights = read_profile(str(checkpoint))["weights"]
+    assert weights["bytes_by_layer"] == WEIGHTS["bytes_by_layer"]
+    assert weights["total_bytes"] == WEIGHTS["total_bytes"] + 18

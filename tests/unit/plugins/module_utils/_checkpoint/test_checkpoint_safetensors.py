@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint import safetensors
-from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.files import CheckpointError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.files import CheckpointError, Folder
 
 TENSORS = {"a.weight": ("BF16", (4, 8)), "b.weight": ("F8_E4M3", (3,)), "scalar": ("F32", ()), "empty": ("F32", (0, 4))}
+
+
+def read_header(path):
+    return safetensors.read_header(Folder(os.path.dirname(path)), os.path.basename(path))
 
 
 def entry(dtype="BF16", shape=(2,), offsets=(0, 4)):
@@ -24,7 +28,7 @@ def entry(dtype="BF16", shape=(2,), offsets=(0, 4)):
 def test_reads_a_header_and_no_more(writer, tmp_path):
     path = str(tmp_path / "model.safetensors")
     writer.safetensors(path, TENSORS)
-    tensors, read_bytes = safetensors.read_header(path)
+    tensors, read_bytes = read_header(path)
     assert [(tensor.name, tensor.dtype, tensor.elements, tensor.nbytes) for tensor in tensors] == [
         ("a.weight", "BF16", 32, 64),
         ("b.weight", "F8_E4M3", 3, 3),
@@ -38,7 +42,7 @@ def test_types_smaller_than_a_byte_and_unknown_ones(writer, tmp_path):
     path = str(tmp_path / "model.safetensors")
     header = {"fp4": entry("F4", (3, 2), (0, 3)), "new": entry("F5_NEW", (7,), (3, 10))}
     writer.raw(path, json.dumps(header).encode(), 10)
-    tensors, _read = safetensors.read_header(path)
+    tensors, _read = read_header(path)
     assert [(tensor.elements, tensor.nbytes) for tensor in tensors] == [(6, 3), (7, 7)]
 
 
@@ -53,7 +57,9 @@ def test_types_smaller_than_a_byte_and_unknown_ones(writer, tmp_path):
         ({"a": entry(), "b": entry(offsets=(6, 10))}, 10, "invalid", "overlap or leave a gap"),
         ({"a": entry(shape=(3,))}, 4, "invalid", "is not 4 bytes"),
         ({"a": entry("F4", (3,), (0, 2))}, 2, "invalid", "is not 2 bytes"),
-        ({"a": entry(offsets=(4, 0))}, 4, "invalid", "numbers from 0"),
+        ({"a": entry(offsets=(4, 0))}, 4, "invalid", "overlap or leave a gap"),
+        ({"a": entry("NEW", (0,), (0, 4)), "b": entry("NEW", (0,), (4, 0))}, 0, "invalid", "overlap or leave a gap"),
+        ({"a" * 2000: entry()}, 4, "invalid", "2000 characters"),
         ({"a": entry(offsets=(-4, 0))}, 4, "invalid", "numbers from 0"),
         ({"a": entry(offsets=(0, 4.0))}, 4, "invalid", "numbers from 0"),
         ({"a": entry(offsets=(False, 4))}, 4, "invalid", "numbers from 0"),
@@ -72,7 +78,7 @@ def test_refuses_wrong_headers(writer, tmp_path, header, data_bytes, kind, words
     path = str(tmp_path / "model.safetensors")
     writer.raw(path, json.dumps(header).encode(), data_bytes)
     with pytest.raises(CheckpointError) as caught:
-        safetensors.read_header(path)
+        read_header(path)
     assert caught.value.details == {"kind": kind, "file": path}
     assert words in str(caught.value) and path in str(caught.value)
 
@@ -83,7 +89,7 @@ def test_a_tensor_named_twice(writer, tmp_path):
     twice = b'{"a":%s,"a":%s}' % (json.dumps(entry()).encode(), json.dumps(entry(offsets=(4, 8))).encode())
     writer.raw(path, twice, 8)
     with pytest.raises(CheckpointError, match="gap"):
-        safetensors.read_header(path)
+        read_header(path)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +109,7 @@ def test_refuses_what_is_no_header(writer, tmp_path, content, length, kind):
     path = str(tmp_path / "model.safetensors")
     writer.raw(path, content, 0, length)
     with pytest.raises(CheckpointError) as caught:
-        safetensors.read_header(path)
+        read_header(path)
     assert caught.value.details["kind"] == kind
 
 
@@ -111,7 +117,7 @@ def test_refuses_a_huge_header_without_reading_it(writer, tmp_path):
     path = str(tmp_path / "model.safetensors")
     writer.raw(path, b"{}", 100 * 2**30, length=90 * 2**30)
     with pytest.raises(CheckpointError) as caught:
-        safetensors.read_header(path)
+        read_header(path)
     assert caught.value.details["kind"] == "too_large"
 
 
@@ -135,7 +141,7 @@ def test_refuses_what_is_no_file(tmp_path, make, kind):
     path = tmp_path / "model.safetensors"
     make(path)
     with pytest.raises(CheckpointError) as caught:
-        safetensors.read_header(str(path))
+        read_header(str(path))
     assert caught.value.details["kind"] == kind
 
 
@@ -149,4 +155,4 @@ def test_cut_off_anywhere(writer, tmp_path):
     for length in range(len(content)):
         cut.write_bytes(content[:length])
         with pytest.raises(CheckpointError):
-            safetensors.read_header(str(cut))
+            read_header(str(cut))

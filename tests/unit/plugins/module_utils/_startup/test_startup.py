@@ -30,6 +30,7 @@ WHOLE = ["starting", "loading", "sizing", "warming"]
 RECORDED = [
     ("good_start_and_stop.log", WHOLE),
     ("good_start_kv_bytes.log", WHOLE),
+    ("good_start_kv_share.log", WHOLE),
     ("good_start_read_only.log", WHOLE),
     ("missing_tokenizer.log", WHOLE),
     ("engine_core_killed.log", WHOLE),

@@ -12,10 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory import estimate as memory
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import Asked, read_asked, whole
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Unreadable, geometry
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import BLOCK_TOKENS, GIB, Ledger
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.estimate import estimate
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import geometry
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB, Ledger
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import Unreadable
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import settings as settled
 from ansible_collections.gpufleet.vllm.tests.unit.plugins.plugin_utils.builders import (
     H100,
     LLAMA_8B_CONFIG,
@@ -28,7 +31,7 @@ LLAMA_HEAD = 128256 * 4096 * 2
 LLAMA_WEIGHTS = weights(int(14.9575 * GIB), embedding=LLAMA_HEAD, lm_head=LLAMA_HEAD)
 QWEN_HEAD = 151936 * 4096 * 2
 QWEN_WEIGHTS = weights(int(15.26 * GIB), embedding=QWEN_HEAD, lm_head=QWEN_HEAD)
-DEFAULTS = {"0.16.0": 0.9, "0.19.0": 0.9, "0.32.0": 0.92, "0.33.0": 0.92}
+RELEASES = ("0.6.6", "0.16.0", "0.19.0", "0.32.0", "0.33.0")
 
 
 def ledger(
@@ -44,10 +47,8 @@ def ledger(
     asked, faults = read_asked(engine, env or {})
     assert faults == {}
     shape = geometry(config or LLAMA_8B_CONFIG)
-    device = memory.Device(kind, "H100", total)
-    return memory.estimate(
-        found or LLAMA_WEIGHTS, shape, memory.settings(release, DEFAULTS[release], asked, shape, device), device
-    )
+    device = Device(kind, "H100 80GB" if kind == "gpu" else "a CPU", total)
+    return estimate(found or LLAMA_WEIGHTS, shape, settled(release, asked, shape, device), device)
 
 
 # GiB of weights and of KV cache, and tokens, that vLLM 0.19.0 logged on an H100 of 79.19 GiB with
@@ -68,12 +69,11 @@ def test_recorded_starts(
     config: dict[str, t.Any], found: dict[str, t.Any], engine: dict[str, t.Any], weight: float, kv: float, tokens: int
 ) -> None:
     one = ledger({"gpu_memory_utilization": 0.95, "max_model_len": 8192, **engine}, config=config, found=found)
-    assert one.calibrated
-    assert one.terms[0].expected / GIB == pytest.approx(weight, abs=0.05)
+    assert one.confidence == "calibrated"
+    assert one.terms[0].expected / GIB == pytest.approx(weight, rel=0.0065)
     assert one.kv.low / GIB <= kv <= one.kv.high / GIB
-    assert one.kv.expected / GIB == pytest.approx(kv, abs=0.35)
-    # What so much memory holds is exact; the log rounds it to 0.01 GiB.
-    assert kv * GIB / one.kv_bytes_per_token == pytest.approx(tokens, rel=0.0005)
+    assert one.kv.expected / GIB == pytest.approx(kv, abs=0.1)
+    assert one.tokens == pytest.approx(tokens, rel=0.003)
 
 
 def test_largest_length_ends_at_the_model() -> None:
@@ -86,7 +86,8 @@ def test_auto_length_takes_what_fits(value: t.Any) -> None:
     large = ledger({"max_model_len": value}, "0.33.0", QWEN3_8B_CONFIG, QWEN_WEIGHTS, H100)
     assert small.verdict == "fits"
     assert 0 < small.max_model_len < 40960
-    assert small.max_model_len + BLOCK_TOKENS > small.kv.low / small.kv_bytes_per_token
+    assert small.max_model_len == small.safe_length
+    assert small.kv.low < small.kv_needed + small.kv_needed // small.max_model_len * 2 * small.block_tokens
     assert large.max_model_len == 40960
 
 
@@ -94,46 +95,10 @@ def test_auto_length_of_what_does_not_fit_at_all() -> None:
     assert ledger({"max_model_len": "auto"}, "0.33.0", QWEN3_8B_CONFIG, QWEN_WEIGHTS, 12 * GIB).verdict == "misfit"
 
 
-@pytest.mark.parametrize(
-    ("found", "engine", "gib"),
-    [
-        (weights(16 * GIB, "F32"), {}, 8),
-        (weights(16 * GIB, "F32"), {"dtype": "float32"}, 16),
-        (weights(16 * GIB, "BF16"), {"dtype": "float32"}, 32),
-        (weights(16 * GIB, "BF16"), {"tensor_parallel_size": 2}, 8),
-        (weights(16 * GIB, "BF16"), {"data_parallel_size": 4}, 16),
-        (weights(16 * GIB, "BF16", expert=12 * GIB), {"data_parallel_size": 4}, 7),
-        (weights(16 * GIB, "BF16", embedding=2 * GIB, lm_head=2 * GIB), {"pipeline_parallel_size": 2}, 8),
-        (weights(16 * GIB, "BF16", embedding=2 * GIB), {"pipeline_parallel_size": 2}, 9),
-    ],
-)
-def test_weights_of_one_device(found: dict[str, t.Any], engine: dict[str, t.Any], gib: float) -> None:
-    assert ledger(engine, found=found).terms[0].expected == gib * GIB
-
-
-@pytest.mark.parametrize(
-    ("config", "engine", "expected"),
-    [
-        (LLAMA_8B_CONFIG, {}, 131072),
-        (LLAMA_8B_CONFIG, {"kv_cache_dtype": "fp8_e5m2"}, 65536),
-        (LLAMA_8B_CONFIG, {"dtype": "float32"}, 262144),
-        (LLAMA_8B_CONFIG, {"tensor_parallel_size": 8}, 16384),
-        (LLAMA_8B_CONFIG, {"tensor_parallel_size": 16}, 16384),
-        # The latent of MLA is kept whole by every rank: 27 layers of 512 + 64.
-        (
-            {**LLAMA_8B_CONFIG, "num_hidden_layers": 27, "kv_lora_rank": 512, "qk_rope_head_dim": 64},
-            {"tensor_parallel_size": 2},
-            31104,
-        ),
-    ],
-)
-def test_kv_bytes_per_token(config: dict[str, t.Any], engine: dict[str, t.Any], expected: int) -> None:
-    assert ledger(engine, config=config).kv_bytes_per_token == expected
-
-
 def test_graphs_count_inside_the_budget_from_0_20_on() -> None:
     assert "graphs" in [term.name for term in ledger({}, "0.19.0").outside]
-    assert "graphs" in [term.name for term in ledger({}, "0.32.0").terms]
+    assert "graphs reserved" in [term.name for term in ledger({}, "0.32.0").terms]
+    assert "graphs beyond" in [term.name for term in ledger({}, "0.32.0").outside]
 
 
 def test_fixed_kv_cache_is_taken_as_it_is() -> None:
@@ -159,22 +124,24 @@ ENGINES = st.fixed_dictionaries(
         "enforce_eager": st.booleans(),
     }
 )
-RELEASES = st.sampled_from(sorted(DEFAULTS))
 
 
 @settings(deadline=None)
-@given(ENGINES, RELEASES, st.integers(1 * GIB, 300 * GIB))
+@given(ENGINES, st.sampled_from(RELEASES), st.integers(1 * GIB, 300 * GIB))
 def test_terms_and_kv_cache_are_the_budget(engine: dict[str, t.Any], release: str, total: int) -> None:
     one = ledger(engine, release, total=total)
     assert sum(term.expected for term in one.terms) + one.kv.expected == one.budget
-    assert sum(term.high for term in one.terms) + one.kv.low == one.budget
+    # Errors are independent: together they are less than all at their worst, and more than each alone.
+    assert one.budget - sum(term.high for term in one.terms) <= one.kv.low
+    assert all(one.kv.low <= one.kv.expected - term.high + term.expected for term in one.terms)
+    assert one.room.expected == one.total - one.budget - sum(term.expected for term in one.outside)
     for term in (*one.terms, *one.outside, one.kv):
         assert term.low <= term.expected <= term.high
     assert one.largest_length <= max(one.max_positions, one.max_model_len)
 
 
 @settings(deadline=None)
-@given(ENGINES, RELEASES)
+@given(ENGINES, st.sampled_from(RELEASES))
 def test_less_is_never_needed_for_more(engine: dict[str, t.Any], release: str) -> None:
     one = ledger(engine, release)
     shorter = ledger({**engine, "max_model_len": max(1, engine["max_model_len"] // 2)}, release)

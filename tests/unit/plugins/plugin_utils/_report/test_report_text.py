@@ -11,8 +11,13 @@ import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._planner import plan_fleet
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.fleet import fleet_text
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.memory import ledger_text
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.plan import plan_text
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.progress import progress_line, read_events
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.progress import (
+    memory_text,
+    progress_line,
+    read_events,
+)
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.table import table
 from ansible_collections.gpufleet.vllm.tests.unit.plugins.plugin_utils.builders import absent_model, rtx_host, spec
 
@@ -33,26 +38,14 @@ SERVER: dict[str, t.Any] = {
 
 def test_plan() -> None:
     plan = plan_fleet([spec()], {"g": rtx_host(servers=[{"name": "vllm-old-0", "port": 8005, "gpus": []}])})
-    assert plan_text(plan.placements, plan.removals) == [
+    text, ledger = plan_text(plan.placements, plan.removals), plan.placements[0]["ledger"]
+    assert text == [
         "PLAN",
         "server           host  GPUs  listens on        vLLM  memory  now",
         "---------------  ----  ----  --------------  ------  ------  ---",
         "vllm-qwen3-8b-0  g        0  127.0.0.1:8000  0.33.0  fits    new",
         "",
-        "MEMORY of vllm-qwen3-8b-0 on NVIDIA GeForce RTX 4090: 23.63 GiB, of which the engine takes 21.74",
-        "[WWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWWARGGKKKKKKKKKKC...] W weights, A activation, R runtime, G graphs, K "
-        "kv cache, C context",
-        "GiB            low  expected    high",
-        "----------  ------  --------  ------",
-        "weights     15.260    15.260  15.413",
-        "activation   0.081     0.581   1.081",
-        "runtime      0.050     0.250   0.550",
-        "graphs       0.044     0.944   1.844",
-        "kv cache     2.852     4.704   6.304",
-        "context      0.300     0.510   0.710",
-        "fits: 34,240 tokens of KV cache, 4.18 requests of 8,192 tokens at once; the longest request that model and "
-        "memory allow has 34,240 tokens",
-        "note: the terms are not calibrated for 0.33.0 on a GPU",
+        *ledger_text("vllm-qwen3-8b-0", ledger),
         "",
         "Run with prune to remove: vllm-old-0 on g",
     ]
@@ -99,6 +92,33 @@ def test_progress(done: int | None, total: int | None, expected: str) -> None:
     line = progress_line("h", event)
     assert line.startswith("h | s |    1.2 s | loading     | weights")
     assert line.endswith(expected)
+
+
+MEASURED = {"weights_gib": 15.27, "activation_gib": None, "available_kv_gib": 54.9, "kv_tokens": 399792}
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [
+        (
+            {"predicted": {"weights_gib": 15.2, "available_kv_gib": 54.6, "kv_tokens": 397600}, "measured": MEASURED},
+            "memory: weights 15.27 GiB (predicted 15.20), KV cache 54.90 GiB (54.60), 399,792 tokens (397,600)",
+        ),
+        (
+            {"predicted": None, "measured": MEASURED},
+            "memory: weights 15.27 GiB, KV cache 54.90 GiB, 399,792 tokens",
+        ),
+        (
+            {"predicted": {"kv_tokens": 16}, "measured": {"kv_tokens": 32}},
+            "memory: 32 tokens (predicted 16)",
+        ),
+        ({"predicted": None, "measured": {"gpu_blocks": 2}}, "memory: the log tells none of it"),
+    ],
+)
+def test_memory_of_a_start(memory: dict[str, t.Any], expected: str) -> None:
+    assert memory_text(memory) == expected
+    event = {"server": "s", "seconds": 9.0, "stage": "ready", "text": "told", "memory": memory}
+    assert progress_line("h", event) == f"h | s |    9.0 s | ready       | {expected}"
 
 
 def test_numbers_stand_right() -> None:
