@@ -169,6 +169,16 @@ reference: link ## write the generated pages of docs/ anew, after the catalogue 
 	@tools/venvs.sh demo
 	$(LIBRARY) tools/reference.py
 
+.PHONY: accuracy
+accuracy: link ## predictions of memory beside recorded starts and other tools: make accuracy [RECORDS=file] [JSON=out]
+	@tools/venvs.sh demo >&2
+	@$(LIBRARY) tools/accuracy/report.py $(if $(RECORDS),--records "$(RECORDS)") $(if $(JSON),--json "$(JSON)")
+
+.PHONY: memory-refit
+memory-refit: link ## fit the terms of the memory estimate anew: make memory-refit [RECORDS=file]
+	@tools/venvs.sh demo >&2
+	@$(LIBRARY) tools/memory/refit.py $(if $(RECORDS),--records "$(RECORDS)")
+
 .PHONY: bench
 bench: link ## measurements beside what one would use instead
 	@tools/venvs.sh demo

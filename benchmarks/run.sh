@@ -32,3 +32,8 @@ fi
 PYTHONPATH="$ROOT/tests" "$BUILD/venv-core-2.20/bin/python" "$ROOT/benchmarks/no_change.py" "$PEERS"
 echo
 PYTHONPATH="$BUILD/collections" "$BUILD/venv-core-2.20/bin/python" "$ROOT/benchmarks/validation.py"
+echo
+PYTHONPATH="$BUILD/collections" "$BUILD/venv-core-2.20/bin/python" "$ROOT/benchmarks/memory_fit.py"
+echo
+"$ROOT/tools/venvs.sh" core-2.21
+PYTHONPATH="$BUILD/collections:$ROOT/tests" "$BUILD/venv-core-2.21/bin/python" "$ROOT/benchmarks/checkpoint_facts.py"
