@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How long the catalogue takes to load, and 300 specs to be validated and rendered; no host is needed.
 
-    PYTHONPATH=.build/collections python benchmarks/validation.py
+PYTHONPATH=.build/collections python benchmarks/validation.py
 """
 
 from __future__ import annotations

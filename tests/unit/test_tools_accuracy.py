@@ -332,9 +332,9 @@ def made(**terms: predict.Measure) -> predict.Prediction:
     ],
 )
 def test_what_must_hold(name: str, prediction: predict.Prediction, reached: bool | None) -> None:
-    bar = next(bar for bar in score.bars([prediction]) if name in bar.name)
-    assert (bar.reached, bar.count) == (reached, 0 if reached is None else 1)
-    assert (f"- {bar.name}:" in page.weak([bar], [])) is (reached is False)
+    found = next(one for one in score.bars([prediction]) if name in one.name)
+    assert (found.reached, found.count) == (reached, 0 if reached is None else 1)
+    assert (f"- {found.name}:" in page.weak([found], [])) is (reached is False)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ def test_what_must_hold(name: str, prediction: predict.Prediction, reached: bool
 )
 def test_verdict(started: bool | None, verdict: str, names: set[str]) -> None:
     one = predict.dataclasses.replace(predicted(), started=started, verdict=verdict)
-    assert {bar.name for bar in score.bars([one]) if bar.reached is False} == names
+    assert {found.name for found in score.bars([one]) if found.reached is False} == names
 
 
 def test_peers_are_compared_where_they_say_something() -> None:
@@ -441,7 +441,7 @@ def test_report(output: tuple[str, dict[str, t.Any]]) -> None:
     assert first["capacity"]["tokens"]["truth"] == 3932160
     assert (first["capacity"]["tokens"]["exact"], second["capacity"]["tokens"]["exact"]) == (True, False)
     assert third["fault"] == "the source does not state the model"
-    capacity = next(bar for bar in data["bars"] if bar["name"].startswith("capacity"))
+    capacity = next(found for found in data["bars"] if found["name"].startswith("capacity"))
     assert (capacity["count"], capacity["reached"], capacity["beyond"]) == (2, False, ["made2"])
 
 

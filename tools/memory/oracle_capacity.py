@@ -50,7 +50,7 @@ class Oracle:
         with contextlib.suppress(ModuleNotFoundError):
             self.planning = importlib.import_module("vllm.v1.core.kv_cache_planning")
         self.logged: list[str] = []
-        for module in {self.utils, self.planning}:
+        for module in (self.utils, self.planning):
             module.logger = types.SimpleNamespace(
                 **dict.fromkeys(("debug", "warning", "warning_once", "debug_once"), self._quiet),
                 **dict.fromkeys(("info", "info_once"), self._log),

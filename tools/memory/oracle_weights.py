@@ -77,8 +77,8 @@ def measure(configs: Path, cases: Path) -> None:
 def _prepare() -> None:
     """Let nothing wait for processes that are not there."""
     import torch.distributed as dist
-    import vllm.model_executor.models.registry as registry
     from vllm.distributed.device_communicators.shm_broadcast import MessageQueue
+    from vllm.model_executor.models import registry
 
     own = dist.new_group
 

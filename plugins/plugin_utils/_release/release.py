@@ -142,9 +142,7 @@ def _nearest(version: str) -> tuple[str, str | None]:
 
 @cache
 def _options(version: str) -> Mapping[str, Option]:
-    return MappingProxyType(
-        {name: _option(name, facts) for name, facts in catalogue.facts("options", version).items()}
-    )
+    return MappingProxyType({name: _option(name, facts) for name, facts in catalogue.facts("options", version).items()})
 
 
 def _option(name: str, facts: Mapping[str, Any]) -> Option:

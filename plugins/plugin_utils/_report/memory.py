@@ -230,21 +230,21 @@ def _drawn(device: t.Mapping[str, t.Any], top: int) -> list[str]:
         f"one of them needs {ledger['kv_needed'] / GIB:.2f} GiB, and the KV cache has {kv['expected'] / GIB:.2f} "
         f"({kv['low'] / GIB:.2f} to {kv['high'] / GIB:.2f})"
     )
-    bar, end = top + 8, _MARGIN + ledger["total"] * scale
+    upper, end = top + 8, _MARGIN + ledger["total"] * scale
     lines = [
         _text(_MARGIN, top, label, 'font-weight="bold"'),
-        f'<rect x="{_MARGIN}" y="{bar}" width="{ledger["total"] * scale:.1f}" height="{_BAR}" fill="#eee"/>',
+        f'<rect x="{_MARGIN}" y="{upper}" width="{ledger["total"] * scale:.1f}" height="{_BAR}" fill="#eee"/>',
     ]
     place = float(_MARGIN)
     whisker: list[str] = []
     for term in terms:
         width = max(0, term["expected"]) * scale
-        lines += _segment(term, place, bar, width)
+        lines += _segment(term, place, upper, width)
         if term is kv:
-            whisker = _whisker(place, place + width, bar + _BAR - 9, term, scale)
+            whisker = _whisker(place, place + width, upper + _BAR - 9, term, scale)
         place += width
-    lines += [*whisker, f'<path d="M{end:.1f} {bar - 4}v{_BAR + 8}" stroke="#000" stroke-width="2"/>']
-    return [*lines, _text(_MARGIN, bar + _BAR + 18, figures, 'fill="#444" font-size="12"')]
+    lines += [*whisker, f'<path d="M{end:.1f} {upper - 4}v{_BAR + 8}" stroke="#000" stroke-width="2"/>']
+    return [*lines, _text(_MARGIN, upper + _BAR + 18, figures, 'fill="#444" font-size="12"')]
 
 
 def _segment(term: t.Mapping[str, t.Any], place: float, top: float, width: float) -> list[str]:

@@ -53,9 +53,7 @@ def _copy(value: t.Any, depth: int, left: t.Iterator[int]) -> t.Any:
         return [_within(str(index), item, depth, left) for index, item in enumerate(value)]
     if isinstance(value, dict):
         return {(name := _key(key)): _within(name, item, depth, left) for key, item in value.items()}
-    raise NotPlain(
-        f"holds a value of the type {type(value).__name__}, which is neither text, number, list nor mapping"
-    )
+    raise NotPlain(f"holds a value of the type {type(value).__name__}, which is neither text, number, list nor mapping")
 
 
 def _within(name: str, value: t.Any, depth: int, left: t.Iterator[int]) -> t.Any:

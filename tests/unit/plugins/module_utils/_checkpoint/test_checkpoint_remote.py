@@ -41,6 +41,7 @@ def look(hub, *requests, online=True, **environ):
     done = subprocess.run(
         [sys.executable, "-c", LOOK, json.dumps([requests, online])],
         env=env,
+        check=False,
         capture_output=True,
         text=True,
         timeout=60,

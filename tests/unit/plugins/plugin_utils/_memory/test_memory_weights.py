@@ -56,8 +56,8 @@ def test_parameters_are_those_that_the_model_classes_create(figure):
     asked = {"tensor_parallel": figure["tp"], "pipeline_parallel": figure["pp"]}
     ours = parameters(found, shape, chosen(shape, **asked))[figure["rank"] // figure["tp"]]
     # Left out: buffers of scales, and embeddings of positions that encoders hold whole.
-    bar = 0.002 if shape.is_multimodal else 0.0002
-    assert ours == pytest.approx(figure["parameters"] + figure["buffers"], rel=bar)
+    off = 0.002 if shape.is_multimodal else 0.0002
+    assert ours == pytest.approx(figure["parameters"] + figure["buffers"], rel=off)
 
 
 # What vLLM logged: llm-d-incubation/llm-d-planner, accuracy/results/v0.19.0, and issues of vllm-project/vllm.

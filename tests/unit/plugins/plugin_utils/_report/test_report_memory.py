@@ -9,7 +9,7 @@ import copy
 import json
 import pathlib
 import typing as t
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 import pytest
 
