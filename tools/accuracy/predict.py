@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from packaging.version import Version
 from records import FAILED, STARTED, Case
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.activation import activation
@@ -54,6 +55,14 @@ class Measure:
     def as_data(self) -> dict[str, float]:
         """Plain data for the JSON."""
         return {key: round(getattr(self, key), 4) for key in ("low", "expected", "high", "truth", "error")}
+
+
+def _is_graphs_in_peak(release: Version) -> bool:
+    """Whether the log's "peak activation" holds the estimate of the graphs that was taken off the budget.
+
+    peak_activation_memory in v1/worker/gpu_worker.py of 0.18.1, 0.19.1, 0.26.0 and 0.27.0.
+    """
+    return release < Version("0.19.0") or release >= Version("0.27.0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +172,7 @@ class _Found:
         stages = range(max(1, len(loaded), chosen.asked.pipeline_parallel))
         peak = max((activation(case.shape, chosen, device, at) for at in stages), key=lambda term: term.expected)
         parts = [peak]
-        if chosen.graphs_in_budget:
-            # From 0.20.0 on the log's "peak activation" holds the estimate of the graphs as well.
+        if chosen.graphs_in_budget and _is_graphs_in_peak(chosen.release):
             parts.append(graphs_reserved(case.shape, chosen, device))
         self._put("activation", _sum(parts), truth.get("activation_peak_gib"))
         self._put("runtime", runtime(case.shape, chosen, device), truth.get("non_torch_gib"))
