@@ -15,7 +15,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.files im
 
 def test_types_and_sizes_are_theirs():
     known = {kind.value: (kind.name, *sizes) for kind, sizes in theirs.constants.GGML_QUANT_SIZES.items()}
-    assert known == gguf.TYPES
+    # On the oldest Python their package is older, and knows fewer.
+    assert known.items() <= gguf.TYPES.items()
 
 
 @pytest.fixture

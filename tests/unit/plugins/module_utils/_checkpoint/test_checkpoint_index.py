@@ -89,8 +89,8 @@ def test_an_index_that_differs_is_read(folder, counted, change, problems):
     put(folder, weight_map, indent=2)
     profile = read_profile(str(folder))
     assert len(profile["problems"]) == len(problems)
-    for problem, words in zip(profile["problems"], problems, strict=True):
-        assert words in problem["message"]
+    for place, words in enumerate(problems):
+        assert words in profile["problems"][place]["message"]
     assert read_of_index(counted) > (folder / INDEX).stat().st_size
     assert profile["weights"]["total_bytes"] == len(NAMES) * 8
 
