@@ -17,6 +17,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.correction i
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB, Ledger
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.levers import Advice, fix_of
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import Unreadable
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.offer import Gpu, Offer
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.place import (
     Assignment,
@@ -70,8 +71,8 @@ def plan_fleet(models: t.Any, inspections: t.Mapping[str, t.Mapping[str, t.Any]]
     problems.extend(problem for draft in drafts.values() for problem in draft.problems)
     demands = [demand for draft in drafts.values() if is_sound(draft.problems) for demand in draft.demands()]
     assigned, unplaced = place(demands, offers)
-    problems.extend(_unplaced_problem(one) for one in unplaced)
     by_host = {offer.host: offer for offer in offers}
+    problems.extend(drafts[one.demand.model].unplaced(one, by_host) for one in unplaced)
     for one in assigned:
         problems.extend(drafts[one.demand.model].remarks(one, by_host[one.host]))
     errors = [problem for problem in problems if not problem.warning]
@@ -105,7 +106,9 @@ class _Draft:
         self._release: Release | None = None
         self._asked, _faults = read_asked(spec.engine, spec.env)
         self._subject = subject_of(spec, offers, earlier)
-        self._ways: dict[tuple[str, int, int], Advice] = {}
+        self._ways: dict[tuple[str, float, int], Advice] = {}
+        self._profiles: list[t.Mapping[str, t.Any]] = []
+        self._ledgers: dict[tuple[int, Device], Ledger | None] = {}
         self._image = self._subject.image
         if not self._subject.offers:
             known = ", ".join(offer.host for offer in offers) or "none"
@@ -143,7 +146,6 @@ class _Draft:
                 ledger=self._ledger,
                 refusal=self._refusal,
                 has_files=lambda offer: self._subject.profile_on(offer) is not None,
-                way_out=lambda offer, gpu: fix_of(self._advice(offer, gpu)),
             )
             for replica in range(spec.replicas)
         ]
@@ -186,6 +188,16 @@ class _Draft:
         reason += f": beside the engine's {ledger.budget / GIB:.2f} GiB, {-ledger.room.low / GIB:.2f} may be lacking"
         fix = f"{ledger.safe_utilization:.2f} leaves room in the worst case as well"
         return Problem(self.spec.name, "engine.gpu_memory_utilization", reason, fix, warning=True)
+
+    def unplaced(self, one: Unplaced, by_host: t.Mapping[str, Offer]) -> Problem:
+        """What keeps a replica from every host. One field and fix where all hosts agree, else those of the first."""
+        host, first = next(iter(one.refusals.items()))
+        reasons = "; ".join(f"on {name}: {refusal.field} {refusal.reason}" for name, refusal in one.refusals.items())
+        if all(refusal.field == first.field for refusal in one.refusals.values()):
+            reasons = "; ".join(f"on {name}: {refusal.reason}" for name, refusal in one.refusals.items())
+        fix = fix_of(self._advice(by_host[host], *first.misfit)) if first.misfit else ""
+        reason = f"{one.demand.server} has no place: {reasons}"
+        return Problem(one.demand.model, first.field, reason, fix or first.fix, first.value)
 
     def render(self, one: Assignment, offer: Offer) -> dict[str, t.Any]:
         """The server of this placement."""
@@ -309,31 +321,28 @@ class _Draft:
         return None
 
     def _advice(self, offer: Offer, gpu: Gpu | None) -> Advice:
-        """What would make it fit, computed once for a kind of device."""
+        """What would make it fit, computed once for a kind of device; drivers differ in what they leave of one."""
         device = device_of(offer, gpu)
-        count = sum(1 for one in self._subject.gpus_on(offer) if gpu and (one.name, one.total) == (gpu.name, gpu.total))
-        key = (device.name, device.total, count)
+        kind = device.name, round(device.total / GIB, 1)
+        count = sum(1 for one in self._subject.gpus_on(offer) if gpu and (one.name, round(one.total / GIB, 1)) == kind)
         if self._release is None:
             return Advice()
-        if key not in self._ways:
-            self._ways[key] = advice(self._subject, self._release, self._subject.profile_on(offer), device, count)
-        return self._ways[key]
+        if (*kind, count) not in self._ways:
+            found = advice(self._subject, self._release, self._subject.profile_on(offer), device, count)
+            self._ways[*kind, count] = found
+        return self._ways[*kind, count]
 
     def _ledger(self, offer: Offer, gpu: Gpu | None) -> Ledger | None:
-        if self._release is None:
+        """Computed once for each device and each state of the files that some host has."""
+        profile = self._subject.profile_on(offer)
+        if self._release is None or profile is None:
             return None
-        try:
-            return self._subject.ledger(self._release, self._subject.profile_on(offer), device_of(offer, gpu))
-        except Unreadable:
-            return None
-
-
-def _unplaced_problem(one: Unplaced) -> Problem:
-    """What keeps a replica from every host. One field and fix where all hosts agree, else those of the first one."""
-    first = next(iter(one.refusals.values()))
-    reasons = "; ".join(f"on {host}: {refusal.field} {refusal.reason}" for host, refusal in one.refusals.items())
-    if all(refusal.field == first.field for refusal in one.refusals.values()):
-        reasons = "; ".join(f"on {host}: {refusal.reason}" for host, refusal in one.refusals.items())
-    return Problem(
-        one.demand.model, first.field, f"{one.demand.server} has no place: {reasons}", first.fix, first.value
-    )
+        if profile not in self._profiles:
+            self._profiles.append(profile)
+        key = self._profiles.index(profile), device_of(offer, gpu)
+        if key not in self._ledgers:
+            try:
+                self._ledgers[key] = self._subject.ledger(self._release, profile, key[1])
+            except Unreadable:
+                self._ledgers[key] = None
+        return self._ledgers[key]

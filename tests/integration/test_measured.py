@@ -20,7 +20,7 @@ def two(fleets: t.Callable[[], Fleet]) -> Fleet:
     """A model with two replicas and a secret, and one whose KV cache is what its share leaves."""
     fleet = fleets()
     shared = {"max_model_len": 1024, "gpu_memory_utilization": 0.15}
-    fleet.models = [fleet.model("a", replicas=2, secrets={"api_key": KEY}), fleet.model("b", engine=shared)]
+    fleet.models = [fleet.model("meas-a", replicas=2, secrets={"api_key": KEY}), fleet.model("meas-b", engine=shared)]
     return fleet
 
 
@@ -36,11 +36,11 @@ def test_each_start_tells_and_starts_of_one_kind_are_kept_once(two: Fleet) -> No
     (result,) = played.results("vllm_servers")
     measured = {server["name"]: server["memory"]["measured"] for server in result["servers"]}
     assert {name: one["available_kv_gib"] for name, one in measured.items()} == {
-        "vllm-a-0": 0.25,
-        "vllm-a-1": 0.25,
-        "vllm-b-0": 1.3,
+        "vllm-meas-a-0": 0.25,
+        "vllm-meas-a-1": 0.25,
+        "vllm-meas-b-0": 1.3,
     }
-    first = next(server for server in result["servers"] if server["name"] == "vllm-a-0")["memory"]
+    first = next(server for server in result["servers"] if server["name"] == "vllm-meas-a-0")["memory"]
     assert first["predicted"]["available_kv_gib"] == 0.25
     assert first["difference"]["available_kv_gib"] == 0
     assert "memory: KV cache 0.25 GiB (predicted 0.25), 2,097,152 tokens" in played.output
@@ -59,8 +59,8 @@ def test_a_run_that_starts_nothing_tells_nothing(two: Fleet) -> None:
 def test_the_next_plan_uses_it(two: Fleet) -> None:
     (plan,) = two.play("plan", server_allow_stand_in=True).results("fleet_plan")
     found = {one["server"]: one["ledger"] for one in plan["placements"]}
-    assert any("corrected by 1 earlier start" in note for note in found["vllm-b-0"]["notes"])
-    terms = {term["name"]: term["expected"] for term in found["vllm-b-0"]["terms"]}
+    assert any("corrected by 1 earlier start" in note for note in found["vllm-meas-b-0"]["notes"])
+    terms = {term["name"]: term["expected"] for term in found["vllm-meas-b-0"]["terms"]}
     assert (terms["weights"] + terms["runtime"]) / 2**30 == pytest.approx(0.53, abs=0.01)
 
 

@@ -53,8 +53,12 @@ def estimate(
     ]
     # Every worker gets as many blocks as the one that has room for the fewest (get_kv_cache_configs of 0.32.0).
     stage = min(every, key=lambda one: one.kv.expected / max(1, one.layers))
+    room = left("room", device.total - budget, stage.outside)
     if chosen.kv_cache_memory_bytes:
+        # The cache has its size whatever the terms are, and what they take more is missing on the GPU.
+        stage = max(every, key=lambda one: sum(term.expected for term in (*one.terms, *one.outside)))
         budget = stage.kv.expected + sum(term.expected for term in stage.terms)
+        room = left("room", device.total - stage.kv.expected, (*stage.terms, *stage.outside))
     expected, least = ([max(0, getattr(one.kv, at)) for one in every] for at in ("expected", "low"))
     # The longest request is looked for up to the model's own limit, or what the user asks beyond it.
     widest = dataclasses.replace(chosen, max_model_len=max(shape.max_positions, chosen.max_model_len))
@@ -70,7 +74,7 @@ def estimate(
         terms=stage.terms,
         outside=stage.outside,
         kv=stage.kv,
-        room=left("room", device.total - budget, stage.outside),
+        room=room,
         kv_needed=held.request_bytes,
         max_model_len=length,
         max_positions=shape.max_positions,
@@ -150,7 +154,8 @@ def _beyond(captured: Term, reserved: int) -> Term:
 def _notes(chosen: Settings, device: Device) -> tuple[str, ...]:
     if chosen.calibrated:
         return ()
-    return (f"the terms are not calibrated for {chosen.release} on a {device.kind.upper()}",)
+    where = "a CPU" if device.kind == "cpu" else device.name
+    return (f"no starts of {chosen.release} on {where} are known; the terms are those of others",)
 
 
 def _confidence(shape: Geometry, found: Capacity, chosen: Settings) -> Confidence:

@@ -60,7 +60,8 @@ def context(shape: Geometry, chosen: Settings, device: Device) -> Term:
     size = found["by_capability"].get(str(device.capability), found["any"])
     name = group(chosen)
     if name != "single" and chosen.release >= _NCCL_OUTSIDE:
-        size += found["connected"]
+        # NCCL's buffers for NVLink and its switches are Hopper's and later; no start of others was recorded.
+        size += found["connected" if device.capability in DATACENTRE else "connected_elsewhere"]
         if shape.is_moe and name != "pipeline":
             size += found["connected_experts"]
     return around("context", size * GIB, context_kind(shape, chosen), basis(chosen, device))

@@ -75,7 +75,7 @@ def read_offer(host: str, inspection: t.Any) -> Offer:
             ports_in_use=frozenset(inspection["ports_in_use"]),
             settings=_settings(inspection["settings"]),
             driver=gpu.get("driver_version"),
-            measured=tuple(inspection["measured"]),
+            measured=tuple(inspection.get("measured") or ()),
         )
     except KeyError as error:
         raise Unread(f"lacks {error}") from error

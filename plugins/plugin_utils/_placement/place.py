@@ -27,12 +27,16 @@ _NOMINAL = 0.92
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """Why a host cannot take a replica: the field that decides and its value, the reason, and what to write instead."""
+    """Why a host cannot take a replica: the field that decides and its value, the reason, and what to write instead.
+
+    misfit: whether it is for want of memory, and on which GPU (None: on the CPU); more can be said then of what to do.
+    """
 
     field: str
     value: t.Any
     reason: str
     fix: str
+    misfit: tuple[Gpu | None] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +47,7 @@ class Demand:
     runs on either); gpu_count: GPUs when on GPUs, and workers on a CPU.
 
     ledger gives the memory of one device of an offer, or None when it cannot be computed there; refusal says why the
-    offer cannot run it at all, or None; has_files: whether the model's files are on a host; way_out: what would make
-    it fit on a device where it does not, "" where nothing is known.
+    offer cannot run it at all, or None; has_files: whether the model's files are on a host.
     """
 
     server: str
@@ -58,7 +61,6 @@ class Demand:
     ledger: t.Callable[[Offer, Gpu | None], Ledger | None]
     refusal: t.Callable[[Offer], Refusal | None]
     has_files: t.Callable[[Offer], bool]
-    way_out: t.Callable[[Offer, Gpu | None], str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _try(demand: Demand, room: _Room) -> Assignment | Refusal:
 
 def _no_memory(demand: Demand, room: _Room, ledger: Ledger) -> Refusal | None:
     if ledger.verdict == "misfit":
-        return describe_misfit(ledger, demand.way_out(room.offer, None))
+        return describe_misfit(ledger, None)
     needed, left = host_bytes(demand, ledger), room.offer.memory - room.used_memory
     if needed <= left:
         return None
@@ -201,7 +203,7 @@ def _choose_gpus(demand: Demand, room: _Room) -> tuple[Gpu, ...] | Refusal:
     for gpu in wanted:
         ledger = demand.ledger(offer, gpu)
         if ledger is not None and ledger.verdict == "misfit":
-            refusals.append(describe_misfit(ledger, demand.way_out(offer, gpu)))
+            refusals.append(describe_misfit(ledger, gpu))
         elif ledger is not None and gpu.uuid not in held and gpu.free < ledger.budget:
             refusals.append(_not_free(gpu, ledger))
         else:
@@ -338,8 +340,8 @@ def host_bytes(demand: Demand, ledger: Ledger) -> int:
     return demand.gpu_count * (ledger.kv.expected + sum(term.expected for term in (*ledger.terms, *ledger.outside)))
 
 
-def describe_misfit(ledger: Ledger, way_out: str) -> Refusal:
-    """Why it does not fit, in numbers, and what would. way_out: changes that were found to be enough, or ""."""
+def describe_misfit(ledger: Ledger, gpu: Gpu | None) -> Refusal:
+    """Why it does not fit, in numbers. gpu: the GPU that the ledger is of."""
     terms = ", ".join(f"{term.name} {term.expected / GIB:.2f}" for term in ledger.terms)
     if ledger.largest_length >= ledger.max_model_len:
         outside = sum(term.expected for term in ledger.outside)
@@ -349,9 +351,10 @@ def describe_misfit(ledger: Ledger, way_out: str) -> Refusal:
             f"does not fit {ledger.device}: the engine takes {ledger.budget / GIB:.2f} GiB "
             f"and {outside / GIB:.2f} beside them, "
             f"and the device has {ledger.total / GIB:.2f}",
-            way_out or f"Set it to {ledger.safe_utilization:.2f} at most",
+            f"Set it to {ledger.safe_utilization:.2f} at most",
+            (gpu,),
         )
-    fix = way_out or (
+    fix = (
         f"Set it to {ledger.largest_length}, or less"
         if ledger.largest_length
         else "No length fits: use more GPUs or smaller weights"
@@ -365,4 +368,5 @@ def describe_misfit(ledger: Ledger, way_out: str) -> Refusal:
         f"and one request of {ledger.max_model_len} tokens needs "
         f"{ledger.kv_needed / GIB:.2f}",
         fix,
+        (gpu,),
     )

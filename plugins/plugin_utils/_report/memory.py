@@ -73,8 +73,8 @@ def ledger_text(server: str, ledger: t.Mapping[str, t.Any]) -> list[str]:
     shown = [*terms, {**ledger["room"], "name": _LEFT_FREE}]
     rows = [[term["name"], *(f"{term[column] / GIB:.3f}" for column in ("low", "expected", "high"))] for term in shown]
     found = (
-        f"{ledger['verdict']}: {ledger['tokens']:,} tokens of KV cache, {ledger['concurrency']:g} requests of "
-        f"{ledger['max_model_len']:,} tokens at once; "
+        f"{ledger['verdict']}: {_short(ledger)}{ledger['tokens']:,} tokens of KV cache, "
+        f"{ledger['concurrency']:g} requests of {ledger['max_model_len']:,} tokens at once; "
         f"the longest request that model and memory allow has {ledger['largest_length']:,} tokens"
     )
     return [
@@ -86,6 +86,24 @@ def ledger_text(server: str, ledger: t.Mapping[str, t.Any]) -> list[str]:
         f"confidence: {_CONFIDENCE[ledger['confidence']]}",
         *(f"note: {note}" for note in ledger["notes"]),
     ]
+
+
+def _short(ledger: t.Mapping[str, t.Any]) -> str:
+    """What is lacking, at the beginning of a sentence; empty where all fits."""
+    if ledger["largest_length"] < ledger["max_model_len"]:
+        terms = sum(term["expected"] for term in ledger["terms"])
+        lacking = ledger["kv_needed"] - ledger["kv"]["expected"]
+        return (
+            f"{lacking / GIB:.2f} GiB are lacking inside the engine's {ledger['budget'] / GIB:.2f}, for the terms take "
+            f"{terms / GIB:.2f} and one request of {ledger['max_model_len']:,} tokens {ledger['kv_needed'] / GIB:.2f}; "
+        )
+    if ledger["room"]["expected"] < 0:
+        outside = sum(term["expected"] for term in ledger["outside"])
+        return (
+            f"{-ledger['room']['expected'] / GIB:.2f} GiB are lacking outside the engine's "
+            f"{ledger['budget'] / GIB:.2f}, where {outside / GIB:.2f} are taken; "
+        )
+    return ""
 
 
 def advice_text(advice: t.Mapping[str, t.Any] | None) -> list[str]:
