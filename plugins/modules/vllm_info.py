@@ -91,6 +91,7 @@ measured:
     - What earlier starts on this host have told of their memory, the latest last. The plan corrects its estimate by it.
     - Each has the C(key) of what decides about memory, and what was C(predicted) and C(measured). GiB of one GPU, or of
       the host for an engine on the CPU.
+    - Of the key, C(same) is what starts must share to tell of each other, and C(load) what may differ.
   returned: success
   type: list
   elements: dict
@@ -98,7 +99,9 @@ measured:
     - at: "2026-11-22T16:00:00+00:00"
       server: vllm-qwen3-8b-0
       version: 0.32.0
-      key: {"release": "0.32.0", "device": "NVIDIA L4", "weights_bytes": 16381470720}
+      key:
+        same: {"release": "0.32.0", "device": "NVIDIA L4", "weights_bytes": 16381470720}
+        load: {"max_model_len": 8192, "max_num_seqs": 256, "utilization": 0.92}
       predicted: {"weights_gib": 15.27, "available_kv_gib": 2.9}
       measured: {"weights_gib": 15.27, "available_kv_gib": 3.1}
 ports_in_use:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import types
 import typing as t
 
 from packaging.version import Version
@@ -38,7 +39,8 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validator import (
 )
 
 TOO_FEW = "too few GPUs"
-_PROFILE_KEYS = ("config", "text_config_path", "weights")
+# Bytes; no checkpoint is as large.
+_GREATEST_SIZE = 2**60
 _BOUNDS = {
     "memory_gib": (0.1, 10_000),
     "memory_bytes": (2**26, 10_000 * GIB),
@@ -87,7 +89,9 @@ def fit_models(
             problems.append(without_version(subject, "release"))
             continue
         profile = subject.profile or known.get((subject.spec.model, subject.spec.revision))
-        results.append(_fit(subject, subject.release(version), profile, kinds_of(subject) + made_up))
+        found = subject.release(version)
+        problems += [problem for problem in subject.problems(found) if not problem.warning]
+        results.append(_fit(subject, found, profile, kinds_of(subject) + made_up))
     return {
         "fits": not problems and all(one["fits"] for one in results),
         "models": results,
@@ -187,8 +191,9 @@ def _fit(
     subject: Subject, release: Release, profile: t.Mapping[str, t.Any] | None, kinds: t.Sequence[Kind]
 ) -> dict[str, t.Any]:
     devices: list[dict[str, t.Any]] = []
-    unknown = None if kinds else "no device is known that it may get"
+    unknown = None if kinds else _no_device(subject)
     try:
+        _refuse_broken(profile)
         shape = shape_of(profile)
         devices = [_fit_on(subject, release, profile, shape, kind) for kind in kinds]
     except Unreadable as error:
@@ -203,6 +208,18 @@ def _fit(
         "deadline_seconds": deadline_seconds(profile, subject.spec.env),
         "devices": devices,
     }
+
+
+def _no_device(subject: Subject) -> str:
+    reasons = "; ".join(f"{offer.host} has no GPU that it may get: {offer.no_gpu_reason}" for offer in subject.offers)
+    return reasons or "no host was inspected, and no device is thought of: name some in devices"
+
+
+def _refuse_broken(profile: t.Mapping[str, t.Any] | None) -> None:
+    """Raises Unreadable where files are missing or cut off: their sizes say nothing of the model's."""
+    for problem in (profile or {}).get("problems", ()):
+        if problem["severity"] == "error":
+            raise Unreadable(problem["message"])
 
 
 def _fit_on(
@@ -291,10 +308,46 @@ def _read_profiles(profiles: t.Any) -> tuple[dict[tuple[str, str | None], t.Mapp
     fix = "Give it the models that model_info returned"
     if profiles is None:
         return {}, []
-    if not isinstance(profiles, list) or not all(isinstance(one, dict) and "model" in one for one in profiles):
+    if not isinstance(profiles, list) or not all(_is_named(one) for one in profiles):
         return {}, [Problem("profiles", "profiles", "is no list of what model_info found of each model", fix)]
     whole = [one for one in profiles if one.get("found")]
-    lacking = [key for key in _PROFILE_KEYS if any(key not in one for one in whole)]
-    if lacking:
-        return {}, [Problem("profiles", "profiles", f"lacks {' and '.join(lacking)}", fix)]
+    odd = [key for key, is_sound_ in _PROFILE_KEYS.items() if not all(is_sound_(one.get(key)) for one in whole)]
+    if odd:
+        return {}, [Problem("profiles", "profiles", f"has no usable {' and '.join(odd)} for each model", fix)]
     return {(one["model"], one.get("revision")): one for one in whole}, []
+
+
+def _is_named(profile: t.Any) -> bool:
+    """Whether it is an entry with the names that it is looked up by."""
+    return (
+        isinstance(profile, dict)
+        and isinstance(profile.get("model"), str)
+        and isinstance(profile.get("revision"), (str, types.NoneType))
+    )
+
+
+def _are_weights(found: t.Any) -> bool:
+    """Whether the estimate can use it: sizes in bytes; None stands for weights whose size cannot be read."""
+    if found is None:
+        return True
+    if not isinstance(found, dict) or not _is_size(found.get("total_bytes")):
+        return False
+    classes, layers = found.get("bytes_by_class"), found.get("bytes_by_layer", [])
+    return (
+        isinstance(classes, dict)
+        and all(isinstance(one, dict) and all(map(_is_size, one.values())) for one in classes.values())
+        and isinstance(layers, list)
+        and all(map(_is_size, layers))
+    )
+
+
+def _is_size(value: t.Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _GREATEST_SIZE
+
+
+# What model_info says of a model that it found, and whether that can be used.
+_PROFILE_KEYS: dict[str, t.Callable[[t.Any], bool]] = {
+    "config": lambda config: isinstance(config, dict),
+    "text_config_path": lambda path: isinstance(path, str),
+    "weights": _are_weights,
+}

@@ -75,6 +75,8 @@ LONG: dict[str, t.Any] = {
 
 
 UNKNOWN = {"vllm_version": None, "source_date": None}
+# Qwen3-Next over two GPUs: 7162 blocks over 4 groups of layers.
+GROUPS = {"gpu_blocks": 7162, "block_size": 544, "kv_cache_tokens": 973760}
 MUTE = {"kv_cache_tokens": None, "max_concurrency": None}
 
 
@@ -154,7 +156,13 @@ def test_notes_give_figures_and_kinds() -> None:
         ({"vllm_version": None, "source_date": "2025-10-03"}, "0.10.2", "date"),
         ({"vllm_version": None, "source_date": "2023-06-21", "engine": "V0"}, "0.6.0", "date"),
         ({"vllm_version": None, "source_date": "2026-01-09", "engine": "V0"}, "0.10.2", "date"),
-        ({**UNKNOWN, "notes": "consumed memory 3.3 GiB"}, "0.27.0", "form"),
+        ({**UNKNOWN, "notes": "consumed memory 3.3 GiB"}, "0.30.0", "form"),
+        ({"vllm_version": None, "source_date": "2026-04"}, "0.11.0", "form"),
+        ({**UNKNOWN, "category": ["hybrid-ssm"], "max_concurrency": 5.0}, "0.20.0", "form"),
+        ({**UNKNOWN, "category": ["hybrid-ssm"], "kv_cache_tokens": None}, "0.20.2", "form"),
+        ({**UNKNOWN, "category": ["hybrid-ssm"], **GROUPS}, "0.20.0", "form"),
+        ({"vllm_version": None, "source_date": "2026-09-16", **GROUPS}, "0.20.0", "date"),
+        ({"vllm_version": "0.29.0", **GROUPS}, "0.29.0", "stated"),
         ({**UNKNOWN, "kv_cache_tokens": 267509}, "0.23.0", "form"),
         ({**UNKNOWN, "category": ["sliding"], "kv_cache_tokens": 32768, "max_concurrency": 4.0}, "0.23.0", "form"),
         ({**UNKNOWN, "category": ["sliding"], "kv_cache_tokens": 32768, "max_concurrency": 5.0}, "0.11.0", "form"),
@@ -200,11 +208,134 @@ def test_the_engine_that_was_recorded_is_asked_for(changes: dict[str, t.Any], en
         ({"gpu_total_gib": None, "gpu": "RTX 4090 48GB"}, 47.38),
         ({"gpu_total_gib": None, "gpu": None, "instance_budget_gib": 45.0}, 50.0),
         ({"gpu_total_gib": None, "gpu": None}, None),
+        ({"gpu_total_gib": "79,000"}, 79000),
+        ({"gpu_total_gib": "8192"}, 8192),
+        ({"gpu_total_gib": float("nan")}, 79.19),
+        ({"gpu_total_gib": {}, "gpu": "h100 80gb"}, 79.19),
+        ({"gpu_total_gib": None, "gpu": "H100 80GB MIG 1g.10gb"}, 9.85),
+        ({"gpu_total_gib": None, "gpu": "NVIDIA GB200"}, 183.21),
+        ({"gpu_total_gib": None, "gpu": "GH200 480GB"}, 94.56),
+        ({"gpu_total_gib": None, "gpu": "RTX 4060 Ti"}, 15.76),
+        ({"gpu_total_gib": None, "gpu": "MI325X"}, 252.16),
+        ({"gpu_total_gib": None, "gpu": "Some GPU 12 GiB"}, 11.82),
     ],
 )
 def test_bytes_of_the_gpu(changes: dict[str, t.Any], total: float | None) -> None:
     device = case(**changes).device
     assert (device and round(device.total / GIB, 2)) == total
+
+
+@pytest.mark.parametrize(("gpu", "is_assumed"), [("H100 80GB", False), ("H100 MIG 3g.40gb", True)])
+def test_an_assumed_size_is_not_calibrated(gpu: str, is_assumed: bool) -> None:
+    found = predicted(gpu_total_gib=None, gpu=gpu)
+    assert (found.case.assumed == {"gpu"}, found.calibrated) == (is_assumed, not is_assumed)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"id": None},
+        {"outcome": None},
+        {"outcome": ["ok"]},
+        {"source_date": "2026", "vllm_version": None},
+        {"source_date": "abc", "vllm_version": None},
+        {"source_date": 2026, "vllm_version": None},
+        {"model": ["org/tiny"]},
+        {"model": 7},
+        {"category": 7},
+        {"category": "dense"},
+        {"dtype": ["bfloat16"]},
+        {"kv_cache_dtype": {"a": 1}},
+        {"max_concurrency_len": 0},
+        {"tp": "two"},
+        {"max_num_seqs": 10**400},
+        {"vllm_version": "8192"},
+        {"available_kv_gib": "sixty"},
+        {"weights_gib_per_gpu": 0},
+        {"notes": ["total_non_kv"], "other_flags": 7},
+    ],
+)
+def test_an_odd_record_stops_nobody(odd: dict[str, t.Any]) -> None:
+    for changed in (record(**odd), {**records.reduce(LONG), **odd}):
+        found = records.read_cases([changed, LONG], MODELS)
+        assert not found[0].unusable.startswith("unreadable")
+        assert found[0].id
+        predictions = [predict.predict(one) for one in found]
+        assert score.bars(predictions)
+        assert page.terms(predictions, score.by_release, "release")
+
+
+@pytest.mark.parametrize(
+    "line", ["no JSON", "[1]", '{"id": "x", "other_flags": "MTP", "category": "tp", "figures": 1}']
+)
+def test_a_line_that_is_no_record_is_a_case(tmp_path: pathlib.Path, line: str) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text(f"{line}\n{json.dumps(LONG)}\n", encoding="utf-8")
+    found = records.read_cases(records.load_records(path), MODELS)
+    assert found[0].unusable
+    assert (found[0].id, found[1].id) == ("x" if line.startswith("{") else "line1", "made1")
+
+
+def test_one_figure_that_is_no_number_leaves_the_others() -> None:
+    found = predicted(max_concurrency="many", kv_cache_tokens="3,932,160")
+    assert found.exact == {"tokens": True}
+
+
+@pytest.mark.parametrize(
+    ("changes", "utilization", "unbudgeted"),
+    [
+        ({"gpu_memory_utilization": "90%"}, 0.9, ""),
+        ({"gpu_memory_utilization": 95}, 0.95, ""),
+        ({"gpu_memory_utilization": "most"}, None, "gpu_memory_utilization cannot be read"),
+        ({"max_num_seqs": "many"}, 0.9, "max_num_seqs cannot be read"),
+        ({"max_num_seqs": "1,024"}, 0.9, ""),
+        ({"gpu_memory_utilization": None}, None, ""),
+    ],
+)
+def test_an_option_that_cannot_be_read_is_not_its_default(
+    changes: dict[str, t.Any], utilization: float | None, unbudgeted: str
+) -> None:
+    found = predicted(**changes)
+    assert found.chosen is not None
+    assert found.chosen.asked.utilization == utilization
+    assert found.calibrated is (not unbudgeted and utilization is not None)
+    collected = predict._Found(found.case)
+    collected.look()
+    assert collected.unbudgeted == unbudgeted
+
+
+def test_without_a_split_nothing_is_predicted() -> None:
+    assert predicted(tp="two").fault == "tensor_parallel_size cannot be read"
+
+
+def test_a_part_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: object) -> None:
+        raise KeyError("layers")
+
+    monkeypatch.setattr(predict, "activation", broken)
+    found = predicted()
+    assert (found.fault, found.exact) == ("", {"tokens": True, "concurrency": True})
+    assert "KeyError" in found.unused["terms"]
+
+
+def test_what_is_assumed_is_said(output: tuple[str, dict[str, t.Any]]) -> None:
+    found = predicted(gpu_memory_utilization=None)
+    assert found.case.assumed == {"utilization"}
+    assert page._release(found) == "0.19.0 (utilization assumed)"
+    assert [one["utilization_assumed"] for one in output[1]["records"]] == [False, False, False]
+
+
+def test_what_low_and_high_miss_is_weak() -> None:
+    found = page.weak([], [], [made(weights=measure(10, 20))])
+    assert "- weights, dense: truth in low..high in 0 % of 1." in found
+    lora = predict.dataclasses.replace(case(), category=("lora",))
+    one = predict.dataclasses.replace(made(weights=measure(11, 10)), case=lora)
+    assert "made1 serve LoRA" in page.weak(score.bars([one]), [], [one])
+
+
+@pytest.mark.parametrize(("count", "is_thin"), [(0, False), (9, True), (10, False)])
+def test_a_bar_of_few_records_is_thin(count: int, is_thin: bool) -> None:
+    assert ("thin" in page.bars([score.Bar("a", "b", "c", count, True)])) is is_thin
 
 
 @pytest.mark.parametrize(

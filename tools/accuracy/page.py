@@ -10,8 +10,13 @@ import typing as t
 
 import compare
 import score
+from packaging.version import Version
 from predict import GIB, Prediction
 
+# Below so many records a bar says little.
+THIN = 10
+# First and last minor of ranges of releases.
+_RANGES = ((0, 5), (6, 8), (9, 12), (13, 19), (20, 25), (26, 33))
 _UNITS = {"tokens": "tokens", "concurrency": "requests"}
 _WORDS = {True: "reached", False: "**not reached**", None: "no record"}
 
@@ -46,7 +51,64 @@ def _is_number(cell: str) -> bool:
 def bars(found: t.Sequence[score.Bar]) -> str:
     """What must hold."""
     head = ("what must hold", "limit", "measured", "n", "")
-    return table(head, ((one.name, one.limit, one.measured, str(one.count), _WORDS[one.reached]) for one in found))
+    return table(head, ((one.name, one.limit, one.measured, str(one.count), _word(one)) for one in found))
+
+
+def _word(one: score.Bar) -> str:
+    """Whether it holds; thin where few records say so."""
+    return _WORDS[one.reached] + (", thin" if 0 < one.count < THIN else "")
+
+
+def without_assumed(predictions: t.Sequence[Prediction]) -> str:
+    """What must hold end to end, without the records whose gpu_memory_utilization is the release's default."""
+    stated = [one for one in predictions if "utilization" not in one.case.assumed]
+    every = {one.name: one for one in score.bars(predictions)}
+    parts = [
+        f"{one.name}: {one.measured} (n {one.count}, {_word(one)})"
+        for one in score.bars(stated)
+        if one.count != every[one.name].count and one.name in score.END_TO_END
+    ]
+    if not parts:
+        return "No record of use end to end leaves gpu_memory_utilization unstated."
+    return "Without those that do not state gpu_memory_utilization: " + "; ".join(parts) + "."
+
+
+def calibrated_on(predictions: t.Sequence[Prediction]) -> str:
+    """What the calibrated records are of."""
+    known = [one for one in predictions if one.calibrated and one.chosen]
+    if not known:
+        return "No record is calibrated."
+    gpus = sorted({one.case.device.name for one in known if one.case.device})
+    splits = [
+        ", ".join(str(size) for size in sorted({getattr(one.chosen.asked, how) for one in known if one.chosen}))
+        for how in ("tensor_parallel", "pipeline_parallel")
+    ]
+    releases = sorted({score.by_release(one) for one in known})
+    return (
+        f"All {len(known)} calibrated records are of {', '.join(gpus)}, tensor parallel {splits[0]}, pipeline parallel "
+        f"{splits[1]}, releases {', '.join(releases)}; nothing else is calibrated."
+    )
+
+
+def releases(predictions: t.Sequence[Prediction]) -> str:
+    """Records and errors end to end by range of releases."""
+    rows = []
+    for first, last in _RANGES:
+        members = [one for one in predictions if not one.fault and first <= Version(one.case.release).minor <= last]
+        found = score.error(score.measures(members, "available KV"))
+        tokens = score.error(score.measures(members, "tokens"))
+        rows.append(
+            [
+                f"0.{first} to 0.{last}",
+                str(len(members)),
+                str(sum(one.case.stated for one in members)),
+                str(sum(one.calibrated for one in members)),
+                *([str(found.count), f"{found.mean:.3f}"] if found else ["0", ""]),
+                *([str(tokens.count), f"{tokens.mean_percent:.2f}"] if tokens else ["0", ""]),
+            ]
+        )
+    head = ["releases", "of use", "release stated", "calibrated", "n KV", "mean GiB", "n tokens", "mean %"]
+    return table(head, rows)
 
 
 def terms(predictions: t.Sequence[Prediction], key: t.Callable[[Prediction], str] | None, name: str) -> str:
@@ -109,7 +171,7 @@ def interval(predictions: t.Sequence[Prediction]) -> str:
                 [
                     one.case.id,
                     one.case.model,
-                    one.case.release + ("" if one.case.stated else " (assumed)"),
+                    _release(one),
                     f"{found.low:.2f}",
                     f"{found.expected:.2f}",
                     f"{found.high:.2f}",
@@ -174,11 +236,20 @@ def refusals(found: t.Mapping[str, t.Mapping[str, int]], versions: t.Mapping[str
     return table(["peer", "says nothing because", "n"], rows)
 
 
-def weak(found: t.Sequence[score.Bar], compared: t.Sequence[compare.Pair]) -> str:
-    """What is not reached and where a peer is nearer to the truth, said first."""
+def weak(
+    found: t.Sequence[score.Bar], compared: t.Sequence[compare.Pair], predictions: t.Sequence[Prediction] = ()
+) -> str:
+    """What is not reached, where a peer is nearer to the truth, and whose low..high misses the truth; said first."""
     missed = [one for one in found if one.reached is False]
     untested = [one.name for one in found if one.reached is None]
     lines = [f"- {one.name}: {one.measured} against {one.limit}, of {one.count} records." for one in missed]
+    beyond = {name for one in missed if one.name.startswith("weights") for name in one.beyond}
+    lora = [one.case.id for one in predictions if one.case.id in beyond and "lora" in one.case.category]
+    if lora:
+        lines.append(
+            f"- Of the weights beyond, {', '.join(lora)} serve LoRA: slots of a rank that is not stated are inside the "
+            "log's figure."
+        )
     for pair in compared:
         if pair.nearer == "theirs":
             unit, family = compare.QUANTITIES[pair.quantity], pair.family
@@ -186,9 +257,28 @@ def weak(found: t.Sequence[score.Bar], compared: t.Sequence[compare.Pair]) -> st
                 f"- {pair.peer} is nearer to the truth: {pair.quantity} of {family}, {pair.theirs:.2f} against our "
                 f"{pair.ours:.2f} {unit}, of {pair.count} records."
             )
+    lines += _uncovered(predictions)
     if untested:
         lines.append(f"- Not tested by any record: {', '.join(untested)}.")
     return "\n".join(lines) or "Everything that must hold does on these records."
+
+
+def _uncovered(predictions: t.Sequence[Prediction]) -> list[str]:
+    """The terms by family, release and GPU whose truth is in low..high in less than 90 % of records."""
+    lines = []
+    for key in (score.by_family, score.by_release, score.by_gpu):
+        for group, members in score.grouped(predictions, key).items():
+            for term in score.TERMS:
+                error = score.error(score.measures(members, term))
+                if error and error.covered < 90:
+                    lines.append(f"- {term}, {group}: truth in low..high in {error.covered:.0f} % of {error.count}.")
+    return lines
+
+
+def _release(one: Prediction) -> str:
+    """The release, and what is assumed."""
+    text = one.case.release + ("" if one.case.stated else " (assumed)")
+    return text + "".join(f" ({what} assumed)" for what in sorted(one.case.assumed))
 
 
 def picture(predictions: t.Sequence[Prediction]) -> str:
@@ -255,7 +345,7 @@ def worst(predictions: t.Sequence[Prediction], term: str, count: int) -> str:
                 one.case.id,
                 one.case.model,
                 one.case.family,
-                one.case.release + ("" if one.case.stated else " (assumed)"),
+                _release(one),
                 total,
                 f"{found.expected:.2f}",
                 f"{found.truth:.2f}",

@@ -11,7 +11,7 @@ from packaging.version import Version
 from records import FAILED, STARTED, Case
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.activation import activation
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, read_asked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, Asked, read_asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.capacity import Capacity, capacity
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.estimate import estimate
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.graphs import graphs, graphs_reserved
@@ -22,6 +22,11 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.weights impo
 
 # Where nothing is known of the GPU, capacity is still tested: it takes the bytes of the KV cache as given.
 _SOME_DEVICE = Device("gpu", "GPU", 40 * GIB)
+
+
+# Options whose default must not stand for a value that cannot be read. Everything follows from how the model is split.
+_SPLITS = ("tensor_parallel_size", "pipeline_parallel_size")
+_DECISIVE = (*_SPLITS, "gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +76,8 @@ class Prediction:
 
     terms: GiB, budget side; tokens: end to end; capacity: what the release makes of the KV bytes that the log states,
     each exact or not; verdict: fits, tight, misfit, or "" where it cannot be told; started: whether the start came up,
-    None where the outcome says nothing of memory; calibrated: whether the release is known and among the fitted ones.
+    None where the outcome says nothing of memory; calibrated: whether the release is known and among the fitted ones,
+    and nothing of the case is assumed.
     chosen: the options with vLLM's defaults filled in. unused: by quantity, why it could not be predicted or compared.
     """
 
@@ -119,6 +125,8 @@ class _Found:
         self.exact: dict[str, bool] = {}
         self.unused: dict[str, str] = {}
         self.fault = ""
+        self.unbudgeted = case.unbudgeted
+        self.is_readable = True
 
     def made(self) -> Prediction:
         """The finished prediction."""
@@ -126,11 +134,13 @@ class _Found:
         started = True if case.outcome in STARTED else False if case.outcome in FAILED else None
         return Prediction(
             case=case,
-            calibrated=bool(self.chosen and self.chosen.calibrated and case.stated),
+            calibrated=bool(
+                self.chosen and self.chosen.calibrated and case.stated and not case.assumed and self.is_readable
+            ),
             terms=self.terms,
             capacity=self.capacity,
             exact=self.exact,
-            verdict=ledger.verdict if ledger and not case.unbudgeted else "",
+            verdict=ledger.verdict if ledger and not self.unbudgeted else "",
             started=None if case.shared else started,
             kv=(ledger.kv.low / GIB, ledger.kv.expected / GIB, ledger.kv.high / GIB) if ledger else None,
             confidence=ledger.confidence if ledger else "",
@@ -145,18 +155,49 @@ class _Found:
         asked, faults = read_asked(case.engine, case.env)
         for option, why in faults.items():
             self.unused[option] = why
+        decisive = [option for option in _DECISIVE if option in faults]
+        if decisive:
+            self.is_readable = False
+            self.unbudgeted = self.unbudgeted or f"{decisive[0]} cannot be read"
+        if any(option in faults for option in _SPLITS):
+            self.fault = self.unbudgeted
+            return
         device = case.device or _SOME_DEVICE
-        chosen = self.chosen = settings(case.release, asked, case.shape, device)
-        self._capacity(chosen)
+        chosen = self.chosen = settings(case.release, self._with_states(asked, device), case.shape, device)
+        self._attempt("capacity", lambda: self._capacity(chosen))
         if case.device is None:
             self.unused["budget"] = "neither the GPU's name nor its size is known"
         elif case.profile is None:
             self.unused["budget"] = "the bytes of the checkpoint are not known"
         else:
-            self.ledger = estimate(case.profile["weights"], case.shape, chosen, device)
-        self._terms(chosen, device)
+            self._attempt("budget", lambda: self._estimate(chosen, device))
+        self._attempt("terms", lambda: self._terms(chosen, device))
         if self.ledger:
-            self._budget(self.ledger, chosen)
+            self._attempt("available KV", lambda: self._budget(chosen))
+
+    def _attempt(self, name: str, part: t.Callable[[], None]) -> None:
+        """One part of it; that it fails is said of this part alone."""
+        try:
+            part()
+        except Exception as error:  # strangers' records: what one part stumbles over must not take the others away
+            self.unused[name] = f"it failed: {type(error).__name__}: {error}"
+
+    def _with_states(self, asked: Asked, device: Device) -> Asked:
+        """With recurrent states of 16 bits where the release is assumed and the log's block is that of such states.
+
+        A model may have them by its own configuration in one release and not in another (Nemotron-3-Nano: 1072 tokens a
+        block up to 0.12.0, 2096 from 0.13.0 on), so that a block of them tells nothing else about the release.
+        """
+        case, block = self.case, self.case.truth.get("block_tokens")
+        if not block or case.stated or asked.mamba_ssm_cache_dtype or case.release_basis not in ("date", "form"):
+            return asked
+        narrow = dataclasses.replace(asked, mamba_ssm_cache_dtype="float16")
+        found = [self._at(settings(case.release, one, case.shape, device), GIB).block_tokens for one in (asked, narrow)]
+        return narrow if found[0] != block and found[1] == block else asked
+
+    def _estimate(self, chosen: Settings, device: Device) -> None:
+        assert self.case.profile is not None  # look has seen to it
+        self.ledger = estimate(self.case.profile["weights"], self.case.shape, chosen, device)
 
     def _terms(self, chosen: Settings, device: Device) -> None:
         case, truth = self.case, self.case.truth
@@ -187,20 +228,25 @@ class _Found:
     def _put(self, name: str, term: Term, truth: float | None) -> None:
         if truth is None:
             return
+        if name == "weights" and truth <= 0:
+            self.unused[name] = "the log's figure is not above zero"
+            return
         if name == "graphs" and truth < 0:
             self.unused[name] = "the log's figure is below zero"
             return
         low, expected, high = (size / GIB for size in (term.low, term.expected, term.high))
         self.terms[name] = Measure(low, expected, high, truth, 0.005)
 
-    def _budget(self, ledger: Ledger, chosen: Settings) -> None:
+    def _budget(self, chosen: Settings) -> None:
         """Available KV and tokens, end to end."""
-        case, truth = self.case, self.case.truth
+        truth, ledger = self.case.truth, self.ledger
+        if ledger is None:
+            return
         if chosen.kv_cache_memory_bytes:
             self.unused["available KV"] = "the size of the KV cache was given"
             return
-        if case.unbudgeted:
-            self.unused["available KV"] = case.unbudgeted
+        if self.unbudgeted:
+            self.unused["available KV"] = self.unbudgeted
             return
         self._put("available KV", ledger.kv, truth.get("available_kv_gib"))
         tokens = _tokens(truth, ledger.block_tokens)

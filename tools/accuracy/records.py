@@ -14,14 +14,19 @@ as calibrated:
 1. a development build is the release that it precedes (0.8.5.dev22: 0.8.5; 0.20.2rc1.dev249: 0.20.2)
 2. an image that the source names (vllm-openai:v0.11.0)
 3. the newest release that was out two weeks before the source's date
-4. the form of what was reported: "consumed memory" is of 0.26.0 and later, and so is a build of a checkout without tags
-   (0.1.dev20051); KV tokens that are no multiple of 16, or with windowed layers are the concurrency times the length,
-   are counted as from 0.23.0 on; an estimate of graphs exists from 0.18.0 on; recurrent state and sparse attention are
-   reported sensibly from 0.20.0 on; CPU blocks, or GPU blocks where the engine is V0, are of V0: 0.8.5 where the terms
-   are told apart, else 0.6.3; all else 0.11.0
+4. the form of what was reported: "consumed memory" is of 0.26.0 and later (0.30.0 is taken), and so is a build of a
+   checkout without tags (0.1.dev20051: 0.27.0); KV tokens that are no multiple of 16, or with windowed layers are the
+   concurrency times the length, are counted as from 0.23.0 on; an estimate of graphs exists from 0.18.0 on; recurrent
+   state and sparse attention are reported sensibly from 0.20.0 on, and their KV tokens are no longer blocks from 0.20.1
+   on: 0.20.0 where they are, else 0.20.2; CPU blocks, or GPU blocks where the engine is V0, are of V0: 0.8.5 where the
+   terms are told apart, else 0.6.3; all else 0.11.0
 
-An assumed release is never older than the first that has the model's architecture. A record of V0 is moved to 0.10.2 at
-the latest, the last release that has it.
+By date or form, KV tokens that are the blocks of one of several groups move the release to 0.20.0 at the latest, the
+last that counts so. An assumed release is never older than the first that has the model's architecture. A record of V0
+is moved to 0.10.2 at the latest, the last release that has it.
+
+Records are strangers' files: what is no number where one belongs is left out, and a record that cannot be read at all
+is a case that says so.
 """
 
 from __future__ import annotations
@@ -97,30 +102,32 @@ RELEASED = {
 }
 _SETTLED_DAYS = 14
 _LAST_V0 = Version("0.10.2")
+# KV tokens are the concurrency times the length from 0.20.1 on, where layers are in several groups.
+_LAST_BY_GROUPS = Version("0.20.0")
 _FIRST_V1_DEFAULT = Version("0.8.0")
 
-# GiB that CUDA reports as total, by what a GPU's name holds; the first that is found counts. Read off the starts
-# recorded here, but for those with a remark.
+# GiB that CUDA reports as total, by what a GPU's name holds, in any case; the first that is found counts. Read off the
+# starts recorded here, but for those with a remark.
 _TOTALS = (
     (r"B300", 267.69),
-    (r"B200", 178.36),
-    (r"H200", 139.72),
+    (r"(?<!G)B200", 178.36),
+    (r"(?<!G)H200", 139.72),
     (r"H100.*NVL|NC\d+adis_H100", 93.11),  # nvidia-smi's 95830 MiB
     (r"H100|H800", 79.19),
-    (r"\bH20\b", 95.08),  # nvidia-smi's 97871 MiB
+    (r"(?<!G)H20\b", 95.08),  # nvidia-smi's 97871 MiB
     (r"(A100|A800).*40", 39.49),
     (r"A100|A800", 79.25),
     (r"MI300A", 127.51),  # 128 GiB of the product's sheet
     (r"MI300X", 191.69),
-    (r"GB10|DGX Spark", 121.69),
+    (r"GB10\b|DGX Spark", 121.69),
     (r"RTX PRO 6000", 94.97),
-    (r"L40S?", 44.32),
+    (r"L40S?\b", 44.32),
     (r"A40\b", 44.35),
     (r"A6000", 44.55),
     (r"A10G", 21.99),
     (r"A10\b", 22.09),
     (r"\bL4\b", 22.16),
-    (r"T4", 14.74),
+    (r"(?<![A-Z])T4\b", 14.74),
     (r"V100.*32", 31.73),
     (r"V100", 15.77),  # nvidia-smi's 16160 MiB
     (r"5090", 31.36),
@@ -130,6 +137,27 @@ _TOTALS = (
     (r"7900 XTX", 23.98),
     (r"W6800", 29.98),  # 30 GiB that ROCm leaves of 32
 )
+# GB of the product's sheet, of GPUs that no start recorded here is of: their total is assumed, as is one of a slice or
+# of a name that states a size. MI250: one of its two halves.
+_SHEETS = (
+    (r"GB200", 186),
+    (r"GH200.*144", 144),
+    (r"GH200", 96),
+    (r"3060", 12),
+    (r"4060 ?Ti", 16),
+    (r"4070", 12),
+    (r"5060 ?Ti", 16),
+    (r"6000 Ada", 48),
+    (r"A30\b", 24),
+    (r"A16\b", 16),
+    (r"P40\b", 24),
+    (r"RTX PRO 4500", 32),
+    (r"MI250", 64),
+    (r"MI325X", 256),
+    (r"MI355X", 288),
+)
+# Of a size that is sold, what CUDA reports; about what it is for most GPUs above.
+_SHARE_OF_SHEET = 0.985
 
 # Options of the server that decide about memory; all others of a record are of no use here.
 _OPTIONS = frozenset(
@@ -196,6 +224,39 @@ _FLAG = re.compile(
     re.VERBOSE,
 )
 
+# Options that are numbers.
+_NUMBERS = frozenset(
+    {
+        "block_size",
+        "cpu_offload_gb",
+        "data_parallel_size",
+        "decode_context_parallel_size",
+        "gpu_memory_utilization",
+        "kv_cache_memory_bytes",
+        "mamba_block_size",
+        "max_cudagraph_capture_size",
+        "max_lora_rank",
+        "max_loras",
+        "max_model_len",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "num_gpu_blocks_override",
+        "pipeline_parallel_size",
+        "prefill_context_parallel_size",
+        "tensor_parallel_size",
+    }
+)
+
+# More than any figure is, and than an option can be meant to be, where loops run over it.
+_MOST = 10**15
+_MOST_OF = {
+    "kv_cache_memory_bytes": _MOST,
+    "max_model_len": 10**9,
+    "max_num_batched_tokens": 10**9,
+    "num_gpu_blocks_override": 10**9,
+    "pipeline_parallel_size": 1024,
+}
+
 # What of a long record is kept as it is.
 _KEPT = (
     "id",
@@ -251,6 +312,8 @@ FIGURES = (
     "taken_by_rank_gib",
     "block_tokens",
 )
+# Those of FIGURES that are lists, one number a rank.
+_BY_RANK = frozenset({"activation_by_rank_gib", "taken_by_rank_gib"})
 # Outcomes of starts that failed for want of GPU memory, and of those that did not. Others say nothing of it.
 FAILED = frozenset(
     {"kv_too_small", "no_kv_memory", "oom_load", "oom_profile", "oom_graph", "oom_after_kv", "mamba_blocks_too_few"}
@@ -267,7 +330,8 @@ class Case:
     where the model is not known (profile: {"weights": ...} as model_info has it, or None where no bytes are known);
     truth: FIGURES that the record has; family: one of FAMILIES; shared: others held memory of the GPU; unbudgeted: why
     nothing can be said of the budget as a whole, "" where something can; unusable: why nothing at all can be predicted,
-    "" where something can; notes: what was assumed.
+    "" where something can; assumed: of "utilization" and "gpu", what the record does not state and the release's
+    default or the product's sheet stands for; notes: what else was assumed.
     """
 
     id: str
@@ -286,6 +350,7 @@ class Case:
     shared: bool
     unbudgeted: str
     unusable: str
+    assumed: frozenset[str]
     notes: tuple[str, ...]
 
     @property
@@ -304,12 +369,47 @@ def read_cases(records: t.Iterable[Record], models: t.Mapping[str, t.Mapping[str
     models: {id: {"config": ..., "weights": as model_info has them, "basis": ...}}, see `load_models`.
     """
     known = {name.lower(): entry for name, entry in models.items() if isinstance(entry, dict)}
-    return [_case(reduce(record), known) for record in records]
+    return [_read(record, known, f"line{at}") for at, record in enumerate(records, 1)]
 
 
-def load_records(path: pathlib.Path = RECORDS) -> list[Record]:
-    """The records of a file, one a line."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _read(record: t.Any, known: t.Mapping[str, t.Mapping[str, t.Any]], name: str) -> Case:
+    """The case of one record. Never raises."""
+    try:
+        return _case({"id": name, **reduce(record)}, known)
+    except Exception as error:  # strangers' files: one odd record must not take the others' report away
+        given = record.get("id") if isinstance(record, dict) else None
+        return Case(
+            id=str(given or name),
+            model="",
+            engine={},
+            env={},
+            release=next(iter(RELEASED)),
+            release_basis="form",
+            device=None,
+            shape=None,
+            profile=None,
+            truth={},
+            family="dense",
+            outcome="other",
+            category=(),
+            shared=False,
+            unbudgeted="",
+            unusable=f"unreadable: {error}",
+            assumed=frozenset(),
+            notes=(),
+        )
+
+
+def load_records(path: pathlib.Path = RECORDS) -> list[t.Any]:
+    """The records of a file, one a line; a line that is no JSON is its text, of which read_cases makes a case."""
+    return [_parsed(line) for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if line.strip()]
+
+
+def _parsed(line: str) -> t.Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return line
 
 
 def load_models(path: pathlib.Path = MODELS, beside: pathlib.Path = RECORDS) -> dict[str, t.Any]:
@@ -324,15 +424,93 @@ def load_models(path: pathlib.Path = MODELS, beside: pathlib.Path = RECORDS) -> 
 
 def reduce(record: Record) -> dict[str, t.Any]:
     """The short form of a record in either form."""
-    if "options" in record:
-        return dict(record)
+    if not isinstance(record, dict):
+        raise TypeError("it is no JSON object")
+    return _tidy(record if "options" in record else _shortened(record))
+
+
+def _tidy(short: Record) -> dict[str, t.Any]:
+    """A short form without what is not of the kind that belongs there."""
+    tidy = {key: value for key, value in short.items() if value is not None}
+    for key in ("id", "vllm_version"):
+        if key in tidy:
+            tidy[key] = str(tidy[key])
+    for key in ("model", "source_date", "engine", "gpu", "outcome", "usage_context", "quantization"):
+        if not isinstance(tidy.get(key, ""), str):
+            del tidy[key]
+    for key in ("gpu_total_gib", "gpu_count"):
+        number = _number(tidy.pop(key, None))
+        if number is not None and number > 0:
+            tidy[key] = number
+    if "category" in tidy:
+        words = tidy["category"]
+        words = [words] if isinstance(words, str) else words if isinstance(words, (list, tuple)) else []
+        tidy["category"] = [str(word) for word in words]
+    if "env" in tidy and not isinstance(tidy["env"], dict):
+        del tidy["env"]
+    options = tidy["options"] if isinstance(tidy["options"], dict) else {}
+    tidy["options"] = {
+        name: _option(name, value)
+        for name, value in options.items()
+        if value is not None and (name not in ("dtype", "kv_cache_dtype") or isinstance(value, str))
+    }
+    given = tidy.get("figures")
+    figures: dict[str, t.Any] = {}
+    for name, value in (given if isinstance(given, dict) else {}).items():
+        if name in _BY_RANK:
+            numbers = [_number(one) for one in value] if isinstance(value, (list, tuple)) else []
+            found: t.Any = numbers if numbers and None not in numbers else None
+        else:
+            found = _number(value) if name in FIGURES else None
+        if found is not None:
+            figures[name] = found
+    tidy["figures"] = figures
+    return tidy
+
+
+def _number(value: t.Any) -> int | float | None:
+    """A number that can be meant, also one in a text with commas between thousands; None of anything else."""
+    if isinstance(value, str):
+        value = value.strip().replace(",", "")
+        try:
+            value = int(value) if re.fullmatch(r"[-+]?\d+", value) else float(value)
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_MOST <= value <= _MOST:
+        return None
+    return value
+
+
+def _option(name: str, value: t.Any) -> t.Any:
+    """The value of an option; of one that is a number and cannot be read, its text, which read_asked finds fault in."""
+    if name not in _NUMBERS:
+        return value
+    if name == "gpu_memory_utilization" and isinstance(value, str):
+        value = value.strip().removesuffix("%")
+    number = _number(value)
+    if number is None:
+        return str(value)[:40]
+    if number > _MOST_OF.get(name, 10**5):
+        return "more than can be meant"
+    if name == "gpu_memory_utilization":
+        # 0.9 is 90 %; more than 1 can be meant as nothing but %.
+        return number / 100 if 1 < number <= 100 else number
+    return int(number) if name != "cpu_offload_gb" and number == int(number) else number
+
+
+def _shortened(record: Record) -> dict[str, t.Any]:
+    """The short form of a long one, as it is written there."""
     notes = str(record.get("notes") or "")
     options, env = _flags(record.get("other_flags"))
     for column, option in _COLUMNS.items():
         if record.get(column) is not None:
             options[option] = record[column]
     # An odd block is what vLLM made of it for recurrent state, and nobody's wish.
-    block = options.pop("block_size") if options.get("block_size") not in (None, *_BLOCKS) else None
+    block = _number(options.get("block_size"))
+    if block in _BLOCKS:
+        block = None
+    elif block is not None:
+        del options["block_size"]
     # What is said per request of so many tokens is said of max_model_len.
     if record.get("max_concurrency_len") is not None:
         options.setdefault("max_model_len", record["max_concurrency_len"])
@@ -341,7 +519,7 @@ def reduce(record: Record) -> dict[str, t.Any]:
     if env:
         short["env"] = env
     figures = {key: record[key] for key in FIGURES if record.get(key) is not None}
-    if block:
+    if block is not None:
         figures["block_tokens"] = block
     if found := re.search(r"outside the budget\): *(\d+\.?\d*) GiB", notes):
         figures["outside_gib"] = float(found[1])
@@ -350,7 +528,7 @@ def reduce(record: Record) -> dict[str, t.Any]:
         ("taken_by_rank_gib", "total_non_kv per rank"),
     ):
         if found := re.search(words + r": *(\d[\d.,]*)", notes):
-            figures[figure] = [float(number) for number in found[1].strip(",").split(",")]
+            figures[figure] = found[1].strip(",").split(",")
     if found := re.search(r"consumed(?: memory)?(?: \(weights \+ non-torch\))?:? *(\d+\.?\d*)(?: GiB| =)", notes):
         figures["consumed_gib"] = float(found[1])
     short["figures"] = figures
@@ -410,7 +588,11 @@ def _case(short: Record, known: t.Mapping[str, t.Mapping[str, t.Any]]) -> Case:
     engine.update(
         {name: _DTYPES.get(engine[name], engine[name]) for name in ("dtype", "kv_cache_dtype") if name in engine}
     )
-    device = _device(short)
+    device, is_sheet = _device(short)
+    has_share = bool({"gpu_memory_utilization", "kv_cache_memory_bytes"} & set(engine))
+    has_share = has_share or "all defaults" in str(short.get("usage_context"))
+    assumed = {"gpu": is_sheet, "utilization": not (unbudgeted or has_share)}
+    outcome = short.get("outcome") or "other"
     if short.get("usage_context") == "LLM class" and short.get("engine") == "V1" and device:
         # _set_default_args in engine/arg_utils.py of 0.10.2: the LLM class has other defaults than the server.
         large = device.total >= 70 * GIB and "a100" not in device.name.lower()
@@ -429,7 +611,7 @@ def _case(short: Record, known: t.Mapping[str, t.Mapping[str, t.Any]]) -> Case:
         engine.setdefault("quantization", short["quantization"])
     if "tp" in category and engine.get("tensor_parallel_size", 1) == 1:
         unusable = unusable or "over how many GPUs the model is spread is not stated"
-    if not truth and short["outcome"] not in FAILED:
+    if not truth and outcome not in FAILED:
         unusable = unusable or "it reports no figure"
     return Case(
         id=short["id"],
@@ -443,25 +625,24 @@ def _case(short: Record, known: t.Mapping[str, t.Mapping[str, t.Any]]) -> Case:
         profile=_profile(entry) if entry else None,
         truth=truth,
         family=_family(entry["config"] if shape and entry else {}, shape, category),
-        outcome="other" if short.get("failed_otherwise") else short["outcome"],
+        outcome="other" if short.get("failed_otherwise") else outcome,
         category=category,
-        shared=bool(short.get("shared")) or short["outcome"] == "oom_shared_gpu",
+        shared=bool(short.get("shared")) or outcome == "oom_shared_gpu",
         unbudgeted=unbudgeted,
         unusable=unusable,
+        assumed=frozenset(name for name, is_assumed in assumed.items() if is_assumed),
         notes=tuple(notes),
     )
 
 
 def _unbudgeted(short: Record, engine: dict[str, t.Any], truth: Record) -> str:
     """Why nothing can be said of the budget; a share of the GPU that follows from the log is put in."""
-    if short.get("shared") or short["outcome"] == "oom_shared_gpu":
+    if short.get("shared") or short.get("outcome") == "oom_shared_gpu":
         return "others held memory of the GPU"
     if "gpu_memory_utilization" in engine or "kv_cache_memory_bytes" in engine:
         return ""
     if truth.get("instance_budget_gib") and short.get("gpu_total_gib"):
         engine["gpu_memory_utilization"] = round(truth["instance_budget_gib"] / short["gpu_total_gib"], 3)
-    elif "all defaults" not in str(short.get("usage_context")):
-        return "gpu_memory_utilization is not stated"
     return ""
 
 
@@ -499,7 +680,18 @@ def _release(short: Record, truth: Record, category: tuple[str, ...]) -> tuple[s
     release, basis = _any_release(short, truth, category)
     if short.get("engine") == "V0" and basis not in ("stated", "image") and Version(release) > _LAST_V0:
         return str(_LAST_V0), basis
+    if basis in ("date", "form") and Version(release) > _LAST_BY_GROUPS and _counts_by_groups(short, truth):
+        return str(_LAST_BY_GROUPS), basis
     return release, basis
+
+
+def _counts_by_groups(short: Record, truth: Record) -> bool:
+    """Whether the KV tokens are the blocks that each of several groups of layers has, times a block's tokens."""
+    tokens, blocks = truth.get("kv_cache_tokens"), truth.get("gpu_blocks")
+    block = truth.get("block_tokens") or short["options"].get("block_size")
+    if not tokens or not blocks or not isinstance(block, (int, float)):
+        return False
+    return any(blocks // groups * block == tokens for groups in range(2, 17))
 
 
 def _any_release(short: Record, truth: Record, category: tuple[str, ...]) -> tuple[str, str]:
@@ -510,19 +702,24 @@ def _any_release(short: Record, truth: Record, category: tuple[str, ...]) -> tup
         # "0.6.6.post2.dev274" precedes a release that never was; what came next is meant then.
         target = Version(re.split(r"(?:rc\d+)?\.dev", stated.public)[0])
         after = [release for release in RELEASED if Version(release) >= target]
-        return (str(target) if target.post is None else after[0]), "development build"
+        return (str(target) if target.post is None else [*after, *RELEASED][0 if after else -1]), "development build"
     if named := _version(short.get("release_named")):
         return str(named), "image"
-    if date := short.get("source_date"):
-        out = [release for release, day in RELEASED.items() if _days(day) + _SETTLED_DAYS <= _days(date)]
+    if date := _days(short.get("source_date", "")):
+        out = [release for release, day in RELEASED.items() if (_days(day) or 0) + _SETTLED_DAYS <= date]
         return (out[-1] if out else next(iter(RELEASED))), "date"
     if short.get("engine") == "V0" or truth.get("cpu_blocks") is not None:
         return ("0.8.5" if truth.get("non_torch_gib") is not None else "0.6.3"), "form"
-    if truth.get("consumed_gib") is not None or stated:
+    if truth.get("consumed_gib") is not None:
+        return "0.30.0", "form"
+    if stated:
         return "0.27.0", "form"
     if _counts_by_concurrency(truth, category):
         return "0.23.0", "form"
-    if truth.get("cudagraph_estimate_gib") is not None or {"hybrid-ssm", "dsa"} & set(category):
+    if {"hybrid-ssm", "dsa"} & set(category):
+        # What counts by concurrency has been seen to above.
+        return (str(_LAST_BY_GROUPS) if truth.get("kv_cache_tokens") else "0.20.2"), "form"
+    if truth.get("cudagraph_estimate_gib") is not None:
         return "0.20.2", "form"
     return "0.11.0", "form"
 
@@ -544,28 +741,51 @@ def _counts_by_concurrency(truth: Record, category: tuple[str, ...]) -> bool:
 
 
 def _version(text: t.Any) -> Version | None:
+    """A release as vLLM's are numbered, 0.x; None of anything else."""
     try:
-        return Version(str(text))
+        found = Version(str(text))
     except InvalidVersion:
         return None
+    return found if found.release[0] == 0 and len(found.release) > 1 else None
 
 
-def _days(date: str) -> int:
-    """Days since the year 0, months counted as 31 days: good enough to compare by weeks."""
-    year, month, day = (int(part) for part in date[:10].split("-"))
+def _days(date: str) -> int | None:
+    """Days since the year 0, months counted as 31 days: good enough to compare by weeks. None of what is no date."""
+    found = re.match(r"(\d{4})-(\d{1,2})-(\d{1,2})", date)
+    if not found:
+        return None
+    year, month, day = (int(part) for part in found.groups())
     return (year * 12 + month) * 31 + day
 
 
-def _device(short: Record) -> Device | None:
+def _device(short: Record) -> tuple[Device | None, bool]:
+    """The GPU, and whether its total is assumed."""
     name = str(short.get("gpu") or "")
-    total = short.get("gpu_total_gib") or next((size for text, size in _TOTALS if re.search(text, name)), None)
+    total, is_assumed = short.get("gpu_total_gib"), False
+    if not total:
+        total, is_assumed = _total(name)
     figures = short.get("figures", {})
-    share = short["options"].get("gpu_memory_utilization")
+    share = _number(short["options"].get("gpu_memory_utilization"))
     if not total and figures.get("instance_budget_gib") and share:
         total = round(figures["instance_budget_gib"] / share, 2)
     if not total:
-        return None
-    return Device("gpu", name or "GPU", int(total * GIB))
+        return None, False
+    return Device("gpu", name or "GPU", int(total * GIB)), is_assumed
+
+
+def _total(name: str) -> tuple[float | None, bool]:
+    """GiB of a GPU of this name, and whether they are assumed."""
+    if found := re.search(r"MIG \dg\.(\d+)gb", name, re.IGNORECASE):
+        return int(found[1]) * _SHARE_OF_SHEET, True
+    for text, size in _TOTALS:
+        if re.search(text, name, re.IGNORECASE):
+            return size, False
+    for text, sold in _SHEETS:
+        if re.search(text, name, re.IGNORECASE):
+            return sold * _SHARE_OF_SHEET, True
+    if found := re.search(r"(\d+) ?Gi?B", name, re.IGNORECASE):
+        return int(found[1]) * _SHARE_OF_SHEET, True
+    return None, False
 
 
 def _family(config: t.Mapping[str, t.Any], shape: Geometry | None, category: tuple[str, ...]) -> str:

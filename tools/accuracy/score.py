@@ -13,6 +13,16 @@ from predict import GIB, Measure, Prediction
 
 TERMS = ("weights", "activation", "runtime", "graphs", "context", "consumed", "available KV", "tokens", "concurrency")
 EXACTS = ("block", "blocks", "tokens", "concurrency", "request", "longest length")
+# Names of those bars that follow from the budget as a whole.
+END_TO_END = (
+    "available KV, not calibrated",
+    "KV tokens end to end, not calibrated",
+    "truth in low..high, available KV",
+    "width of low..high, median",
+    "failures called a fit at low",
+    "verdict right",
+    "successes refused",
+)
 # Below this a share of the truth says nothing: 0.1 GiB of 1 GiB is 10 %. Errors of these are judged in GiB.
 LEAST_GIB = 4.0
 

@@ -68,6 +68,8 @@ _PARAMS_KEYS = {
     "hidden_dim": "intermediate_size",
     "tied_embeddings": "tie_word_embeddings",
 }
+# No decoder has as many layers.
+_LAYERS_LIMIT = 1000
 _PARAMS_MOE_KEYS = {
     "first_k_dense_replace": "first_k_dense_replace",
     "num_experts_per_tok": "num_experts_per_tok",
@@ -157,7 +159,8 @@ def from_params(params: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     windows = config.get("sliding_window")
     if isinstance(windows, list) and windows and isinstance(config.get("num_hidden_layers"), int):
         kinds = ["sliding_attention" if window else "full_attention" for window in windows]
-        config["layer_types"] = (kinds * (config["num_hidden_layers"] // len(kinds)))[:1000]
+        layers = min(config["num_hidden_layers"] // len(kinds) * len(kinds), _LAYERS_LIMIT)
+        config["layer_types"] = [kinds[layer % len(kinds)] for layer in range(layers)]
         config["sliding_window"] = next((window for window in windows if window), None)
     quantization = config.pop("quantization", None)
     if isinstance(quantization, dict):

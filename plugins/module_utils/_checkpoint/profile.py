@@ -239,8 +239,7 @@ def _safetensors_tensors(files: Files, problems: list[Problem]) -> dict[str, lis
     except CheckpointError as error:
         problems.append(_problem("error", error))
         return {}
-    expected = {shard for name in names for shard in shards.family(name)}
-    _add_missing(files, files.where(""), expected, problems)
+    _add_missing(files, files.where(""), shards.families(names), problems)
     return headers.read(names)
 
 

@@ -26,6 +26,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.totals i
 HEADER_LIMIT_BYTES = 32 * MIB
 # No tensor has as many dimensions; a product over millions of them would never end.
 _MAX_DIMENSIONS = 64
+# Offsets and dimensions are signed 64-bit numbers in torch. Python would neither read nor print thousands of digits.
+_NUMBER_LIMIT = 2**63
 # Names of real tensors have less than 200 characters. A number of thousands of digits in one is none that Python reads.
 _NAME_LIMIT = 1024
 
@@ -100,7 +102,7 @@ def _tensors(path: str, header: dict[str, t.Any], data_bytes: int) -> list[Tenso
 
 
 def _entries(path: str, header: dict[str, t.Any]) -> list[tuple[int, int, str, str, list[int]]]:
-    """Begin, end, name, dtype and shape of each tensor by where it lies, with every number a number from 0."""
+    """Begin, end, name, dtype and shape of each tensor by where it lies, with every number one from 0 to 2**63 - 1."""
     entries: list[tuple[int, int, str, str, list[int]]] = []
     numbers: list[int] = []
     for name, entry in header.items():
@@ -120,14 +122,14 @@ def _entries(path: str, header: dict[str, t.Any]) -> list[tuple[int, int, str, s
     if not _are_numbers(numbers):
         for begin, end, name, _dtype, shape in entries:
             if not _are_numbers([begin, end, *shape]):
-                raise _invalid(path, name, "its shape or data_offsets are not numbers from 0")
+                raise _invalid(path, name, "its shape or data_offsets are not numbers from 0 to 2**63 - 1")
     entries.sort(key=operator.itemgetter(0, 1))
     return entries
 
 
 def _are_numbers(values: list[t.Any]) -> bool:
     """Whether all are whole numbers from 0. The exact type, because true and false are numbers to isinstance."""
-    return not values or (set(map(type, values)) == {int} and min(values) >= 0)
+    return not values or (set(map(type, values)) == {int} and min(values) >= 0 and max(values) < _NUMBER_LIMIT)
 
 
 def _invalid(path: str, name: str, message: str) -> CheckpointError:

@@ -20,7 +20,7 @@ _INDEX_LIMIT_BYTES = 64 * MIB
 # What is read of the index first, and of its end.
 INDEX_HEAD_BYTES = 4096
 _INDEX_TAIL_BYTES = 64
-_SHARD = re.compile(r"(.*-)(\d+)(-of-)(\d+)(\.\w+)")
+_SHARD = re.compile(r"(.*-)(\d{1,9})(-of-)(\d{1,9})(\.\w+)")
 # No checkpoint has as many shards; more would only be a long list of missing ones.
 _SHARDS_LIMIT = 10_000
 _NAMED = 5
@@ -35,10 +35,19 @@ def some(names: t.Sequence[str]) -> str:
 def family(name: str) -> list[str]:
     """All shards of the checkpoint that this file belongs to, told by its name; only the file when it is no shard."""
     match = _SHARD.fullmatch(name)
-    if not match or not 0 < int(match[4][:9]) <= _SHARDS_LIMIT:
+    if not match or not 0 < int(match[4]) <= _SHARDS_LIMIT:
         return [name]
     before, number, between, count, suffix = match.groups()
     return [f"{before}{shard:0{len(number)}d}{between}{count}{suffix}" for shard in range(1, int(count) + 1)]
+
+
+def families(names: t.Sequence[str]) -> set[str]:
+    """All shards of the checkpoints that these files belong to; not of all, where that is more than any has."""
+    found: set[str] = set()
+    for name in names:
+        if name not in found and len(found) <= _SHARDS_LIMIT:
+            found.update(family(name))
+    return found
 
 
 def safetensors_files(files: Files) -> list[str]:

@@ -17,7 +17,7 @@ import typing as t
 
 # Starts that are kept; with the plan's keys a line has about 1.5 KB.
 KEPT = 100
-# What a file of that many lines never reaches; more is not ours and is not read.
+# As much is read. Lines of engines with many GPUs are longer, and fewer of them are then kept.
 _MOST_BYTES = 2**20
 
 FILE = "measured.jsonl"
@@ -73,19 +73,21 @@ def kept(folder: str) -> list[Measurement]:
     return [entry for entry in map(_read, lines) if entry is not None][-KEPT:]
 
 
-def keep(folder: str, news: t.Sequence[Measurement]) -> bool:
-    """Add measurements; each replaces an earlier one of the same key. Whether they could be written.
+def keep(folder: str, news: t.Sequence[Measurement]) -> None:
+    """Add measurements; each replaces an earlier one of the same key, and the latest that have room are kept.
 
     Called by the one run that holds the host's lock. A start is not failed for want of room for its figures.
     """
     if not news:
-        return True
+        return
     entries = {json.dumps(entry["key"], sort_keys=True): entry for entry in kept(folder)}
     for entry in news:
         name = json.dumps(entry["key"], sort_keys=True)
         entries.pop(name, None)
         entries[name] = entry
-    text = "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in list(entries.values())[-KEPT:])
+    lines = [json.dumps(entry, sort_keys=True) + "\n" for entry in list(entries.values())[-KEPT:]]
+    while sum(map(len, lines)) > _MOST_BYTES:
+        del lines[0]
     path = os.path.join(folder, FILE)
     temporary = path + ".new"
     try:
@@ -95,13 +97,11 @@ def keep(folder: str, news: t.Sequence[Measurement]) -> bool:
         with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644), "w", encoding="utf-8") as handle:
             # Whoever inspects the host may read it, whatever the umask of the run.
             os.fchmod(handle.fileno(), 0o644)
-            handle.write(text)
+            handle.writelines(lines)
         os.replace(temporary, path)
     except OSError:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        return False
-    return True
 
 
 def _read(line: str) -> Measurement | None:

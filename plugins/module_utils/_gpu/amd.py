@@ -57,7 +57,7 @@ def read(cards: t.Sequence[str], root: str = "/") -> dict[str, t.Any]:
         handles = system.call("count", "amdsmi_get_processor_handles") or []
         if handles:
             driver = system.call("driver_version", "amdsmi_get_gpu_driver_info", handles[0])
-            facts["driver_version"] = _known((driver or {}).get("driver_version"))
+            facts["driver_version"] = _known(_table(driver).get("driver_version"))
         facts["gpus"] = [_gpu(amdsmi, index, handle, root) for index, handle in enumerate(handles)]
         facts["topology"] = _topology(amdsmi, facts["gpus"], handles, root)
         if all(gpu["error"] for gpu in facts["gpus"]):
@@ -79,15 +79,26 @@ def _reader(amdsmi: t.Any) -> Reader:
 def _gpu(amdsmi: t.Any, index: int, handle: t.Any, root: str) -> dict[str, t.Any]:
     ask = _reader(amdsmi)
     gpu = reader.new_gpu(index, ask.errors)
-    gpu["uuid"] = ask.call("uuid", "amdsmi_get_gpu_device_uuid", handle)
-    asic = ask.call("name", "amdsmi_get_gpu_asic_info", handle) or {}
+    try:
+        _fill(gpu, amdsmi, ask, handle, root)
+    except Exception as error:
+        # Whatever another release of amdsmi answers costs this card only; half of its facts would not be facts.
+        gpu = reader.new_gpu(index, ask.errors)
+        gpu["error"] = f"amdsmi answers in an unknown form ({type(error).__name__}: {error}); install {_PACKAGE}"
+    return gpu
+
+
+def _fill(gpu: dict[str, t.Any], amdsmi: t.Any, ask: Reader, handle: t.Any, root: str) -> None:
+    """The facts of one card. Raises whatever comes of an answer in an unknown form."""
+    gpu["uuid"] = _known(ask.call("uuid", "amdsmi_get_gpu_device_uuid", handle))
+    asic = _table(ask.call("name", "amdsmi_get_gpu_asic_info", handle))
     gpu["name"] = _known(asic.get("market_name"))
     gpu["gfx_target"] = _known(asic.get("target_graphics_version"))
-    gpu["pci_bus_id"] = ask.call("pci_bus_id", "amdsmi_get_gpu_device_bdf", handle)
+    gpu["pci_bus_id"] = _known(ask.call("pci_bus_id", "amdsmi_get_gpu_device_bdf", handle))
     gpu["numa_node"] = host.numa_node(gpu["pci_bus_id"], root)
     vram = amdsmi.AmdSmiMemoryType.VRAM
-    total = ask.call("memory", "amdsmi_get_gpu_memory_total", handle, vram)
-    used = ask.call("memory", "amdsmi_get_gpu_memory_usage", handle, vram)
+    total = _known(ask.call("memory", "amdsmi_get_gpu_memory_total", handle, vram))
+    used = _known(ask.call("memory", "amdsmi_get_gpu_memory_usage", handle, vram))
     gpu["memory_total_bytes"], gpu["memory_used_bytes"] = total, used
     gpu["memory_free_bytes"] = None if total is None or used is None else total - used
     gpu["health"].update(_health(amdsmi, ask, handle))
@@ -97,7 +108,7 @@ def _gpu(amdsmi: t.Any, index: int, handle: t.Any, root: str) -> dict[str, t.Any
             {
                 "pid": entry["pid"],
                 "name": host.process_name(entry["pid"], root),
-                "used_bytes": entry["memory_usage"]["vram_mem"],
+                "used_bytes": _known(_table(entry.get("memory_usage")).get("vram_mem")),
                 "gpu_instance_id": None,
             }
             for entry in sorted(found, key=lambda entry: entry["pid"])
@@ -107,19 +118,18 @@ def _gpu(amdsmi: t.Any, index: int, handle: t.Any, root: str) -> dict[str, t.Any
             "; ".join(ask.errors.get(field, "") for field in ("uuid", "memory") if field in ask.errors)
             or "the driver does not tell"
         )
-    return gpu
 
 
 def _health(amdsmi: t.Any, ask: Reader, handle: t.Any) -> dict[str, t.Any]:
-    power = ask.call("power", "amdsmi_get_power_info", handle) or {}
+    power = _table(ask.call("power", "amdsmi_get_power_info", handle))
     # Which of them a card fills depends on its generation; the others are "N/A" or 0.
     watts = [_known(power.get(name)) for name in ("socket_power", "current_socket_power", "average_socket_power")]
-    ecc = ask.call("ecc_uncorrected_volatile", "amdsmi_get_gpu_total_ecc_count", handle) or {}
+    ecc = _table(ask.call("ecc_uncorrected_volatile", "amdsmi_get_gpu_total_ecc_count", handle))
     hotspot, current = amdsmi.AmdSmiTemperatureType.HOTSPOT, amdsmi.AmdSmiTemperatureMetric.CURRENT
     return {
-        "temperature_celsius": ask.call("temperature", "amdsmi_get_temp_metric", handle, hotspot, current),
+        "temperature_celsius": _known(ask.call("temperature", "amdsmi_get_temp_metric", handle, hotspot, current)),
         "power_watts": next(filter(None, watts), None),
-        "ecc_uncorrected_volatile": ecc.get("uncorrectable_count"),
+        "ecc_uncorrected_volatile": _known(ecc.get("uncorrectable_count")),
     }
 
 
@@ -138,17 +148,22 @@ def _topology(
         if gpus[one]["error"] or gpus[other]["error"]:
             continue
         pair = (handles[one], handles[other])
-        joint = ask.call("link", "amdsmi_topo_get_link_type", *pair)
+        joint = _table(ask.call("link", "amdsmi_topo_get_link_type", *pair))
         accessible = ask.call("p2p", "amdsmi_is_P2P_accessible", *pair)
         status = None if accessible is None else "OK" if accessible else "NS"
         p2p["read"][one][other] = p2p["write"][one][other] = status
-        if joint and xgmi is not None and joint["type"] == xgmi:
+        if xgmi is not None and joint.get("type") == xgmi:
             link[one][other], count[one][other], p2p["link"][one][other] = "XGMI", 1, status
         else:
             nodes = (gpus[one]["numa_node"], gpus[other]["numa_node"])
             link[one][other] = near.nearness(paths[one], paths[other], *nodes)
             p2p["link"][one][other] = "NS"
     return near.topology(gpus, link, count, p2p, ask.errors)
+
+
+def _table(value: t.Any) -> t.Mapping[str, t.Any]:
+    """An answer with several values; none in anything else, as in None or "N/A"."""
+    return value if isinstance(value, dict) else {}
 
 
 def _known(value: t.Any) -> t.Any:

@@ -11,6 +11,7 @@ release: the parts of the budget are told at INFO level up to 0.16 and from 0.26
 
 from __future__ import annotations
 
+import math
 import re
 import typing as t
 
@@ -131,6 +132,8 @@ _PROCESS = re.compile(r"\((?P<name>[A-Za-z][\w ={}-]*?) pid=(?P<pid>\d+)(?:, ip=
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 # Characters of a line that are looked at; no message above is longer.
 _CHARACTERS = 2000
+# GiB, tokens and blocks of any engine are far fewer; more is a torn line, or one that no engine wrote.
+_LARGEST = 10**15
 
 
 class MemoryReport:
@@ -223,12 +226,14 @@ def _process(before: str) -> tuple[str, str]:
 
 
 def _number(name: str, text: str | None) -> float | None:
-    """A figure; None where the line does not tell it or a torn line has no number there."""
+    """A figure; None where the line does not tell it or a torn line has no number there that can be right."""
     if text is None:
         return None
     try:
         value = float(text.replace(",", "").rstrip("."))
     except ValueError:
+        return None
+    if not math.isfinite(value) or abs(value) > _LARGEST:
         return None
     return value if name.endswith("_gib") or name in _FRACTIONS else int(value)
 

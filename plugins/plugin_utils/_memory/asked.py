@@ -22,21 +22,23 @@ GIB = 2**30
 _SUFFIXES = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _SUFFIXED = re.compile(r"(\d{1,15}(?:\.\d{1,15})?)([kmgt])|(\d{1,15})([KMGT])", re.ASCII)
 _PLAIN = re.compile(r"[+-]?\d{1,18}", re.ASCII)
-# These must be at least 1 where they are given.
+# No server is as large: bytes, tokens, requests, workers of one kind, stages of a pipeline.
+_BYTES, _TOKENS, _REQUESTS, _WORKERS, _STAGES = 2**50, 10**9, 10**6, 2**12, 64
+# These must be at least 1 where they are given, and at most what stands beside them.
 _COUNTS = {
-    "tensor_parallel": "tensor_parallel_size",
-    "pipeline_parallel": "pipeline_parallel_size",
-    "prefill_context_parallel": "prefill_context_parallel_size",
-    "data_parallel": "data_parallel_size",
-    "decode_context_parallel": "decode_context_parallel_size",
-    "max_num_seqs": "max_num_seqs",
-    "max_num_batched_tokens": "max_num_batched_tokens",
-    "kv_cache_memory_bytes": "kv_cache_memory_bytes",
-    "block_size": "block_size",
-    "max_loras": "max_loras",
-    "max_lora_rank": "max_lora_rank",
-    "gpu_blocks_override": "num_gpu_blocks_override",
-    "mamba_block_size": "mamba_block_size",
+    "tensor_parallel": ("tensor_parallel_size", _WORKERS),
+    "pipeline_parallel": ("pipeline_parallel_size", _STAGES),
+    "prefill_context_parallel": ("prefill_context_parallel_size", _WORKERS),
+    "data_parallel": ("data_parallel_size", _WORKERS),
+    "decode_context_parallel": ("decode_context_parallel_size", _WORKERS),
+    "max_num_seqs": ("max_num_seqs", _REQUESTS),
+    "max_num_batched_tokens": ("max_num_batched_tokens", _TOKENS),
+    "kv_cache_memory_bytes": ("kv_cache_memory_bytes", _BYTES),
+    "block_size": ("block_size", _TOKENS),
+    "max_loras": ("max_loras", _REQUESTS),
+    "max_lora_rank": ("max_lora_rank", _REQUESTS),
+    "gpu_blocks_override": ("num_gpu_blocks_override", _TOKENS),
+    "mamba_block_size": ("mamba_block_size", _TOKENS),
 }
 # Switches: their values in a spec are true or false.
 _SWITCHES = {
@@ -60,6 +62,34 @@ _WORDS = {
     "performance_mode": "performance_mode",
     "attention_backend": "attention_backend",
 }
+# The other options that are read here, and those that no byte depends on.
+_READ = {
+    *_COUNTS.values(),
+    *_SWITCHES.values(),
+    *_WORDS.values(),
+    "max_model_len",
+    "gpu_memory_utilization",
+    "speculative_config",
+    "limit_mm_per_prompt",
+    "cpu_offload_gb",
+    "compilation_config",
+    "cudagraph_capture_sizes",
+    "max_cudagraph_capture_size",
+}
+_WITHOUT_MEMORY = {
+    "api_key",
+    "chat_template",
+    "enable_auto_tool_choice",
+    "enable_log_requests",
+    "generation_config",
+    "hf_token",
+    "override_generation_config",
+    "reasoning_parser",
+    "seed",
+    "served_model_name",
+    "tool_call_parser",
+    "trust_remote_code",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +99,7 @@ class Asked:
     auto_length: vLLM shall take the longest length that its memory holds (max_model_len "auto" or -1).
     speculative, limit_mm: the JSON of speculative_config and limit_mm_per_prompt. compilation_level, capture_sizes,
     max_capture_size, cudagraph_mode: what is said of graphs. env: the spec's variables.
+    unread: options and values that nothing here is computed from, though vLLM may take memory for them.
     cpu_kv_bytes: the variable VLLM_CPU_KVCACHE_SPACE, which on a CPU overrides kv_cache_memory_bytes (platforms/cpu.py
     of 0.32.0).
     """
@@ -114,6 +145,7 @@ class Asked:
     limit_mm: t.Mapping[str, t.Any] | None = None
     cpu_offload_gib: float = 0.0
     env: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    unread: tuple[tuple[str, str], ...] = ()
 
     @property
     def workers(self) -> int:
@@ -123,7 +155,7 @@ class Asked:
     @property
     def speculative_tokens(self) -> int:
         """Tokens that are drafted for each step of a request; 0 without speculative decoding."""
-        return whole((self.speculative or {}).get("num_speculative_tokens")) or 0
+        return min(max(0, whole((self.speculative or {}).get("num_speculative_tokens")) or 0), _REQUESTS)
 
     @property
     def layer_partition(self) -> str | None:
@@ -143,11 +175,13 @@ def read_asked(engine: t.Mapping[str, t.Any], env: t.Mapping[str, str]) -> tuple
     """
     found: dict[str, t.Any] = {}
     faults: dict[str, str] = {}
-    for name, option in _COUNTS.items():
+    for name, (option, most) in _COUNTS.items():
         if option in engine:
             number = whole(engine[option])
             if number is None or number < 1:
                 faults[option] = "must be 1 or more"
+            elif number > most:
+                faults[option] = f"must be at most {most:,}"
             else:
                 found[name] = number
     if "max_model_len" in engine:
@@ -156,6 +190,8 @@ def read_asked(engine: t.Mapping[str, t.Any], env: t.Mapping[str, str]) -> tuple
             found["auto_length"] = True
         elif length is None or length < 1:
             faults["max_model_len"] = "must be 1 or more, or auto"
+        elif length > _TOKENS:
+            faults["max_model_len"] = f"must be at most {_TOKENS:,}"
         else:
             found["max_model_len"] = length
     if "gpu_memory_utilization" in engine:
@@ -173,6 +209,8 @@ def read_asked(engine: t.Mapping[str, t.Any], env: t.Mapping[str, str]) -> tuple
     found["cpu_offload_gib"] = _positive(engine.get("cpu_offload_gb"))
     found.update(_graphs(engine))
     found["env"] = dict(env)
+    others = set(engine) - _READ - _WITHOUT_MEMORY
+    found["unread"] = tuple(sorted((str(name), repr(engine[name])) for name in others))
     return Asked(**found), faults
 
 
@@ -200,7 +238,7 @@ def _graphs(engine: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     known = [number for size in sizes if (number := whole(size))] if isinstance(sizes, (list, tuple)) else None
     return {
         "capture_sizes": tuple(known) if known is not None else None,
-        "max_capture_size": whole(largest),
+        "max_capture_size": min(size, _REQUESTS) if (size := whole(largest)) and size > 0 else None,
         "cudagraph_mode": str(mode) if mode is not None else None,
         "compilation_level": level if level is not None else whole(fields.get("level", fields.get("mode"))),
     }

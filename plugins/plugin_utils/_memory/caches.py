@@ -17,6 +17,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading impo
     first,
     mapping,
     numbers,
+    shown,
     texts,
     word,
 )
@@ -54,6 +55,8 @@ _NEEDED = {
 }
 # Models of vllm/models of 0.32.0 that keep more than is read here: indexes, states of convolutions, several pools.
 _MORE = ("minimax_m3", "qwen4", "glm5_next", "inkling", "dots3_note", "deepseek_v41", "cohere_compass")
+# The most unknown kinds of layers that a note names.
+_MOST_NAMES = 5
 _ENCODER_DECODER = ("whisper", "bart", "mbart", "t5", "nemotron_parse")
 
 
@@ -108,7 +111,9 @@ def caches(decoder: Decoder) -> tuple[tuple[Cache, ...], tuple[str, ...]]:
             raise Unreadable(f"config.json has no usable {keys[0]}")
     kinds, uncertain = _kinds(decoder)
     if decoder.model_type.startswith(_MORE):
-        uncertain += (f"what models of the type {decoder.model_type} keep beside keys and values is not counted",)
+        uncertain += (
+            f"what models of the type {shown(decoder.model_type)} keep beside keys and values is not counted",
+        )
     if decoder.model_type in _ENCODER_DECODER:
         kinds = kinds[: count(decoder.text, "decoder_layers", decoder.layers)]
     shared = decoder.layers - count(decoder.text, "num_kv_shared_layers", 0)
@@ -128,7 +133,8 @@ def _kinds(decoder: Decoder) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if words:
         unknown = {one for one in words if one not in (*_FULL, *_SLIDING, *_CHUNKED, *_STATE, *_BOTH, *_NOTHING)}
         if unknown:
-            names = ", ".join(sorted(unknown)) or "no name"
+            names = ", ".join(shown(one) or "no name" for one in sorted(unknown)[:_MOST_NAMES])
+            names += f" and {len(unknown) - _MOST_NAMES} others" if len(unknown) > _MOST_NAMES else ""
             uncertain.append(f"layers of the kinds {names} are counted as full attention")
         # A draft of the checkpoint may be listed behind the layers; what is missing is counted as full attention.
         elif len(words) < layers:

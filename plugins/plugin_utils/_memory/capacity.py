@@ -24,6 +24,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.pages import
     up,
 )
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.stages import stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,23 +128,22 @@ def capacity(
     shape: Geometry,
     chosen: Settings,
     kv_bytes: int | t.Sequence[int],
-    stage_layers: t.Sequence[int] | None = None,
     device: Device | None = None,
 ) -> Capacity:
     """What so many bytes of KV cache on each GPU hold, exactly as the release computes it.
 
-    kv_bytes: of every GPU, or of a GPU of each pipeline stage; the stage with the fewest blocks decides. stage_layers:
-    layers of each pipeline stage where the spec gives them. device decides about the size of blocks of some backends,
-    and is taken for a Hopper GPU where it is not known.
+    kv_bytes: of every GPU, or of a GPU of each pipeline stage; the stage with the fewest blocks decides. device
+    decides about the size of blocks of some backends, and is taken for a Hopper GPU where it is not known. Raises
+    Unreadable where the layers would keep nothing.
     """
     given = [kv_bytes] * chosen.asked.pipeline_parallel if isinstance(kv_bytes, int) else list(kv_bytes)
     if chosen.engine == "V0":
-        return _v0(shape, chosen, given, stage_layers, device)
+        return _v0(shape, chosen, given, device)
     found, block = pages(shape, chosen, device)
     if not found:
         return Capacity(block, 0, 1, 0, 0.0, 0, True, chosen.max_model_len, ("the model keeps no KV cache",))
     rule, limit, length = rules(chosen.release), limits(shape, chosen), chosen.max_model_len
-    plans, notes = _plans(found, _stages(shape, chosen, stage_layers), rule, chosen)
+    plans, notes = _plans(found, _stages(shape, chosen), rule, chosen)
     sizes = [plan.block_bytes(rule) for plan in plans]
     greatest = max(sizes)
     checked = given
@@ -178,63 +178,30 @@ def capacity(
     )
 
 
-def kv_bytes_per_token(shape: Geometry, chosen: Settings, device: Device | None = None) -> float:
-    """Bytes that one token of a request takes on the GPU that holds most, averaged over a request of max_model_len."""
-    found, _block = pages(shape, chosen, device)
-    if not found:
-        return 0.0
-    limit, length = limits(shape, chosen), chosen.max_model_len
-    groups, _notes = _groups(found, rules(chosen.release), chosen)
-    total = max(
-        sum(
-            page.size * _held(page.layers, stage) * group.blocks(limit, length)
-            for group in groups
-            for page in group.parts
-        )
-        for stage in _stages(shape, chosen, None)
-    )
-    return total / length
-
-
 def _held(layers: tuple[int, ...], stage: range | None) -> int:
     return len(layers) if stage is None else sum(layer in stage for layer in layers)
 
 
-def _stages(shape: Geometry, chosen: Settings, given: t.Sequence[int] | None) -> list[range | None]:
-    """Layers of each pipeline stage: get_pp_indices in distributed/utils.py; the last one has the draft layers too.
-
-    What does not divide evenly goes to the last stage until 0.7.3, then to those before it (0.8.0).
-    """
-    count = chosen.asked.pipeline_parallel
-    if count == 1:
+def _stages(shape: Geometry, chosen: Settings) -> list[range | None]:
+    """Layers of each pipeline stage, None for all of the only one; the last one has the draft layers too."""
+    asked = chosen.asked
+    if asked.pipeline_parallel == 1:
         return [None]
-    parts = list(given) if given else [shape.layers // count] * count
-    rest = shape.layers - sum(parts)
-    if not given and rest:
-        if chosen.release < Version("0.8.0"):
-            parts[-1] += rest
-        else:
-            for index in range(2, rest + 2):
-                parts[-index] += 1
-    found: list[range | None] = []
-    start = 0
-    for part in parts:
-        found.append(range(start, start + part))
-        start += part
-    found[-1] = range(start - parts[-1], start + 1000)
-    return found
+    spans = stages(shape.layers, asked.pipeline_parallel, asked.layer_partition, chosen.release)
+    first, _end = spans[-1]
+    return [*(range(*span) for span in spans[:-1]), range(first, shape.layers + shape.draft_layers)]
 
 
 def _plans(
-    found: tuple[Page, ...], stages: list[range | None], rule: Rules, chosen: Settings
+    found: tuple[Page, ...], spans: list[range | None], rule: Rules, chosen: Settings
 ) -> tuple[list[_Plan], tuple[str, ...]]:
     """The stages' plans: until 0.10.2 each worker makes groups of its own layers, then of the whole model's."""
-    if rule.own_types or len(stages) == 1:
+    if rule.own_types or len(spans) == 1:
         groups, notes = _groups(found, rule, chosen)
-        return [_Plan(found, groups, stage) for stage in stages], notes
+        return [_Plan(found, groups, stage) for stage in spans], notes
     plans: list[_Plan] = []
     notes = ()
-    for stage in stages:
+    for stage in spans:
         held = tuple(
             dataclasses.replace(page, layers=tuple(layer for layer in page.layers if stage is None or layer in stage))
             for page in found
@@ -396,7 +363,6 @@ def _v0(
     shape: Geometry,
     chosen: Settings,
     given: t.Sequence[int],
-    stage_layers: t.Sequence[int] | None,
     device: Device | None,
 ) -> Capacity:
     """get_cache_block_size in worker/cache_engine.py, determine_num_available_blocks in worker/worker.py: 0.8.5."""
@@ -404,8 +370,7 @@ def _v0(
     attending = [_v0_page(shape, chosen, page) for page in found if page.family in ("full", "sliding", "chunked")]
     if not attending:
         return Capacity(block, 0, 0, 0, 0.0, 0, True, chosen.max_model_len, ("the model keeps no KV cache",))
-    stages = _stages(shape, chosen, stage_layers)
-    sizes = [sum(page.size * _held(page.layers, stage) for page in attending) for stage in stages]
+    sizes = [sum(page.size * _held(page.layers, stage) for page in attending) for stage in _stages(shape, chosen)]
     size = max(sizes)
     blocks = min(max(0, bytes_) // one for bytes_, one in zip(given, sizes, strict=True) if one)
     blocks = chosen.asked.gpu_blocks_override or blocks
@@ -435,7 +400,7 @@ def _v0_page(shape: Geometry, chosen: Settings, page: Page) -> Page:
         page = dataclasses.replace(page, layers=tuple(range(shape.layers)))
     if page.is_latent and release < Version("0.7.1"):
         values = max(1, shape.kv_heads // chosen.asked.tensor_parallel) * 2 * 256
-        return dataclasses.replace(page, size=page.unit // shape.mla_width * values * tokens)
+        return dataclasses.replace(page, size=max(1, page.unit // shape.mla_width) * values * tokens)
     if page.is_latent and release < Version("0.8.0") and release >= Version("0.7.2"):
         return dataclasses.replace(page, size=up(page.unit, 256) * 256 * tokens)
     return page

@@ -60,8 +60,18 @@ _SPLIT = (
 )
 # These are in the load with vLLM's defaults filled in.
 _RESOLVED = ("cpu_kv_bytes",)
-# Variables that change what is logged and nothing else.
-_OF_LOGS = "VLLM_LOGGING"
+# The variables that the estimate reads, less VLLM_CPU_KVCACHE_SPACE, which is in the load. No other is in the digest:
+# it is kept where others can read it, and weak secrets could be guessed from it.
+_VARIABLES = (
+    "VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE",
+    "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS",
+    "VLLM_MLA_DISABLE",
+    "VLLM_PP_LAYER_PARTITION",
+    "VLLM_USE_V1",
+    "VLLM_USE_V2_MODEL_RUNNER",
+)
+# No number of a start reaches this.
+_MOST = 2**63
 
 # GiB. Figures are logged with two decimals, and the same start takes a little more or less each time.
 _DIGIT = 0.005
@@ -83,7 +93,7 @@ def measurement_key(
     """
     asked = dataclasses.asdict(chosen.asked)
     defaults = dataclasses.asdict(Asked())
-    env = {name: value for name, value in asked.pop("env").items() if not name.startswith(_OF_LOGS)}
+    env = {name: value for name, value in asked.pop("env").items() if name in _VARIABLES}
     known = {*_LOAD, *_SPLIT, *_RESOLVED}
     rest = {name: value for name, value in asked.items() if name not in known and value != defaults[name]}
     digest = hashlib.sha256(json.dumps([rest, env], sort_keys=True, default=str).encode()).hexdigest()[:16]
@@ -97,7 +107,8 @@ def measurement_key(
             "hidden": shape.hidden,
             "vocab": shape.vocab,
             "weights_bytes": found["total_bytes"],
-            "device": device.name,
+            # A CPU's name holds that of its host.
+            "device": "cpu" if device.kind == "cpu" else device.name,
             "release": str(chosen.release),
             **{name: asked[name] for name in _SPLIT},
             "rest": digest,
@@ -173,14 +184,24 @@ def correct(
     same: list[dict[str, float]] = []  # by how many bytes each term was off, a start with the same settings
     other: list[dict[str, float]] = []
     faults: list[str] = []
+    # Hosts of a fleet mostly tell of the same few loads: each is estimated once.
+    estimates: dict[str, Terms] = {}
     for start in earlier.get(_name(key["same"]), ()) if earlier else ():
         is_same = start.load == key["load"]
-        then = terms if is_same else again({name: start.load.get(name) for name in _LOAD})
+        load = {name: start.load.get(name) for name in _LOAD}
+        name_of_load = _name(load)
+        if not is_same and name_of_load not in estimates:
+            estimates[name_of_load] = again(load)
+        then = terms if is_same else estimates[name_of_load]
         figures = _of_stage(start.measured, stage, key["same"]["pipeline_parallel"])
         if fault := _fault(figures, start.load, then):
             faults.append(fault)
-        elif told := _told(figures, start.load, then):
-            (same if is_same else other).append({name: size - then[name].expected for name, size in told.items()})
+            continue
+        told = _told(figures, start.load, then)
+        # A term that is 0 by the settings of one of the two says nothing of the other's.
+        off = {name: told[name] - then[name].expected for name in told if then[name].high and terms[name].high}
+        if off:
+            (same if is_same else other).append(off)
     used = same or other
     residuals = {name: [off[name] for off in used if name in off] for name in terms}
     corrected = {
@@ -200,12 +221,18 @@ def _name(same: t.Mapping[str, t.Any]) -> str:
 
 def _is_load(load: Load) -> bool:
     """Whether an estimate can be made again for it."""
-    numbers = (load.get(name) for name in _LOAD if name not in ("kv_cache_dtype", "eager"))
+    counts = [load.get(name) for name in _LOAD if name not in ("kv_cache_dtype", "eager", "utilization")]
+    share = load.get("utilization")
     return (
-        all(value is None or isinstance(value, (int, float)) for value in numbers)
+        all(value is None or _is_count(value) for value in (*counts, load.get("device_bytes")))
+        and (share is None or (isinstance(share, (int, float)) and not isinstance(share, bool) and 0 < share <= 1))
         and isinstance(load.get("kv_cache_dtype"), str)
         and isinstance(load.get("eager"), bool)
     )
+
+
+def _is_count(value: t.Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < _MOST
 
 
 def _of_stage(measured: t.Mapping[str, t.Any], stage: int, stages: int) -> dict[str, float]:
@@ -222,7 +249,7 @@ def _of_stage(measured: t.Mapping[str, t.Any], stage: int, stages: int) -> dict[
     found: dict[str, float] = {}
     for figures in told:
         for name, value in figures.items():
-            is_figure = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            is_figure = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < _MOST
             if name.endswith("_gib") and is_figure:
                 least = name in ("available_kv_gib", "free_gib")
                 found[name] = (min if least else max)(float(value), found.get(name, float(value)))

@@ -23,7 +23,8 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.graphs impor
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Confidence, Ledger, Term, left
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.overhead import context, runtime
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings, settings
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.weights import stages, weights
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.stages import stages
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.weights import weights
 
 
 @dataclasses.dataclass(frozen=True)

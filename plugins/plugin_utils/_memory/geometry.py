@@ -19,6 +19,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading impo
     first,
     mapping,
     numbers,
+    stretch_of,
     texts,
     word,
 )
@@ -49,6 +50,9 @@ _EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_exp
 _EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_top_k")
 _DRAFT_LAYERS = ("num_nextn_predict_layers", "mtp_num_hidden_layers", "mtp_num_layers", "num_mtp_layers")
 _MEDIA = ("vision_config", "audio_config", "vision_tower_config", "speech_config", "vision_n_layers")
+# No decoder has as many layers, nor reads as long a text.
+_MOST_LAYERS = 1000
+_MOST_POSITIONS = 10**8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +88,6 @@ class Geometry:
     moe_intermediate: int
     moe_layers: int
     rotary_dim: int
-    q_lora: int
     kv_lora: int
     qk_nope: int
     qk_rope: int
@@ -118,7 +121,7 @@ def geometry(config: t.Mapping[str, t.Any], text_path: str = "") -> Geometry:
     if not isinstance(text, dict):
         raise Unreadable(f"config.json has no mapping {text_path}")
     model_type = word(text, "model_type") or word(config, "model_type")
-    hidden, heads, layers = first(text, _HIDDEN), first(text, _HEADS), first(text, _LAYERS)
+    hidden, heads, layers = first(text, _HIDDEN), first(text, _HEADS), _layers(text, _LAYERS, None)
     head_dim = _head_dim(text, hidden, heads)
     rope = count(text, "qk_rope_head_dim", 0)
     latent = count(text, "kv_lora_rank", 0)
@@ -142,7 +145,7 @@ def geometry(config: t.Mapping[str, t.Any], text_path: str = "") -> Geometry:
         intermediate=intermediate,
         vocab=first(text, _VOCAB),
         # vLLM takes 2048 where the configuration says nothing.
-        max_positions=int(min(lengths, default=2048) * scaling),
+        max_positions=min(int(min(lengths, default=2048) * scaling), _MOST_POSITIONS),
         is_length_certain=bool(lengths) and scaling == 1 and "model_max_length" not in text,
         mla_width=mla_width,
         is_moe=experts > 0,
@@ -158,17 +161,24 @@ def geometry(config: t.Mapping[str, t.Any], text_path: str = "") -> Geometry:
         moe_intermediate=first(text, ("moe_intermediate_size", "intermediate_size"), intermediate) if experts else 0,
         moe_layers=_moe_layers(text, model_type, layers) if experts else 0,
         rotary_dim=rope or _rotary(text, head_dim),
-        q_lora=count(text, "q_lora_rank", 0),
         kv_lora=latent,
         qk_nope=count(text, "qk_nope_head_dim", 0),
         qk_rope=rope,
         v_head_dim=count(text, "v_head_dim", 0) or head_dim,
-        draft_layers=first(text, _DRAFT_LAYERS, 0),
+        draft_layers=_layers(text, _DRAFT_LAYERS, 0),
         is_multimodal=any(config.get(name) or text.get(name) for name in _MEDIA),
         caches=kept,
         quantization_config=quantization,
         config=text,
     )
+
+
+def _layers(text: t.Mapping[str, t.Any], names: t.Sequence[str], default: int | None) -> int:
+    """A number of layers, under the first of the keys that is there."""
+    found = first(text, names, default)
+    if found > _MOST_LAYERS:
+        raise Unreadable(f"config.json has no usable {names[0]}: it says {found:,}, and {_MOST_LAYERS:,} is the most")
+    return found
 
 
 def _head_dim(text: t.Mapping[str, t.Any], hidden: int, heads: int) -> int:
@@ -232,14 +242,13 @@ def _rotary(text: t.Mapping[str, t.Any], head_dim: int) -> int:
         return count(text, "rotary_dim", 0)
     share = mapping(text, "rope_parameters").get("partial_rotary_factor", text.get("partial_rotary_factor", 1))
     usable = isinstance(share, (int, float)) and not isinstance(share, bool) and 0 < share <= 1
-    return int(head_dim * share) if usable else head_dim
+    return max(1, int(head_dim * share)) if usable else head_dim
 
 
 def _scaling(text: t.Mapping[str, t.Any]) -> float:
     """By how much positions are stretched: _get_and_verify_max_len in config/model.py of 0.32.0."""
     rope = text.get("rope_parameters") or text.get("rope_scaling")
-    factor = rope.get("factor") if isinstance(rope, dict) else None
+    stretch = stretch_of(rope.get("factor") if isinstance(rope, dict) else None)
     kind = (rope.get("rope_type") or rope.get("type")) if isinstance(rope, dict) else None
     contained = ("su", "longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
-    usable = isinstance(factor, (int, float)) and not isinstance(factor, bool) and 1 < factor < 10**6
-    return float(factor) if usable and kind not in contained and "gemma3" not in str(text.get("model_type")) else 1.0
+    return 1.0 if kind in contained or "gemma3" in str(text.get("model_type")) else stretch

@@ -215,7 +215,7 @@ def needed_text(needed: t.Mapping[str, t.Any]) -> str:
         ways.append(f"devices of at least {needed['device_gib']:g} GiB each")
     if not ways:
         return "No number of such devices that was tried is enough: take smaller weights"
-    return f"No option is enough: it needs {', or '.join(ways)}, or smaller weights"
+    return f"No option without offloading is enough: it needs {', or '.join(ways)}, or smaller weights"
 
 
 def written(engine: t.Mapping[str, t.Any]) -> str:
@@ -266,7 +266,7 @@ def _best(case: Case, start: Tried, steps: _Steps) -> Lever | None:
     for engine, cost in steps:
         tried = case.evaluate(engine, None)
         frees = _gain(start.ledger, tried.ledger)
-        if frees <= 0:
+        if frees <= 0 or (tried.ledger.verdict == "misfit" and start.ledger.verdict != "misfit"):
             continue
         enough = tried.ledger.verdict == FITS
         more = enough or frees >= (best.frees * _WORTH if best else _LEAST)
@@ -339,7 +339,7 @@ def _more_gpus(case: Case, start: Tried) -> tuple[dict[str, t.Any] | None, int |
 
 def _larger_device(case: Case, ledger: Ledger) -> int | None:
     """Bytes of the smallest device, in whole GiB, on which it fits as it is."""
-    low, high = ledger.total // GIB, 2 * ledger.total // GIB
+    low, high = ledger.total // GIB, max(1, 2 * ledger.total // GIB)
     while not _fits_on(case, high):
         low, high = high, 2 * high
         if high > _LARGEST_DEVICE:
@@ -475,16 +475,20 @@ def _shorter(case: Case, start: Tried) -> _Steps:
     chosen = start.chosen
     if chosen.asked.auto_length:
         return
-    lengths = [*range(_SHORTEST, _BORDER, _SMALL_STEP), *range(_BORDER, chosen.max_model_len, _LARGE_STEP)]
-    lengths = [length for length in lengths if length < chosen.max_model_len]
+    small = range(_SHORTEST, min(_BORDER, chosen.max_model_len), _SMALL_STEP)
+    large = range(_BORDER, chosen.max_model_len, _LARGE_STEP)
+
+    def length_of(place: int) -> int:
+        return small[place] if place < len(small) else large[place - len(small)]
+
     for accepted in ((FITS,), (FITS, "tight")):
 
-        def too_long(length: int, verdicts: tuple[str, ...] = accepted) -> bool:
-            return case.evaluate({"max_model_len": length}, None).ledger.verdict not in verdicts
+        def too_long(place: int, verdicts: tuple[str, ...] = accepted) -> bool:
+            return case.evaluate({"max_model_len": length_of(place)}, None).ledger.verdict not in verdicts
 
-        count = bisect.bisect_left(lengths, True, key=too_long)
+        count = bisect.bisect_left(range(len(small) + len(large)), True, key=too_long)
         if count:
-            length = lengths[count - 1]
+            length = length_of(count - 1)
             cost = f"requests of more than {length:,} tokens, prompt and answer together, are refused"
             yield {"max_model_len": length}, cost
 

@@ -17,7 +17,7 @@ from packaging.version import Version
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.caches import Cache
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import count, mapping, word
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import Unreadable, count, mapping, word
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings
 
 Family = t.Literal["full", "sliding", "chunked", "state", "cross"]
@@ -180,7 +180,24 @@ def limits(shape: Geometry, chosen: Settings) -> Limits:
 
 
 def pages(shape: Geometry, chosen: Settings, device: Device | None = None) -> tuple[tuple[Page, ...], int]:
-    """The kinds of pages in the order of their first layer, and the tokens of a block (CacheConfig.block_size)."""
+    """The kinds of pages in the order of their first layer, and the tokens of a block (CacheConfig.block_size).
+
+    Raises Unreadable where the sizes of config.json leave nothing to keep.
+    """
+    found, block = _pages(shape, chosen, device)
+    if not all(page.size > 0 for page in found):
+        raise _empty(shape, chosen)
+    return found, block
+
+
+def _empty(shape: Geometry, chosen: Settings) -> Unreadable:
+    return Unreadable(
+        f"the sizes that config.json gives leave a layer nothing to keep in a KV cache of the type "
+        f"{cache_dtype(shape, chosen)} on {chosen.asked.tensor_parallel} GPUs"
+    )
+
+
+def _pages(shape: Geometry, chosen: Settings, device: Device | None) -> tuple[tuple[Page, ...], int]:
     if any(cache.kind == "window_mla" for cache in shape.caches):
         return _compressed_pages(shape, chosen), _COMPRESSED_BLOCK
     kv_dtype = cache_dtype(shape, chosen)
@@ -196,6 +213,8 @@ def pages(shape: Geometry, chosen: Settings, device: Device | None = None) -> tu
     padded = 0
     if states and attention:
         unit = _first_unit(shape, chosen, attention, kv_dtype, value_bytes)
+        if unit < 1:
+            raise _empty(shape, chosen)
         block = _hybrid_block(shape, chosen, device, block, unit, max(raw))
         padded = block * unit
     found = [_attention_page(chosen, cache, layers, unit, block) for cache, layers, unit in attention]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import typing as t
 
 _GREATEST = 10**9
+_MOST_STRETCH = 10**6
+_SHOWN = 40
 
 
 class Unreadable(Exception):
@@ -61,3 +63,14 @@ def word(config: t.Mapping[str, t.Any], name: str) -> str:
     """The text under a key; "" where there is none."""
     value = config.get(name)
     return value if isinstance(value, str) else ""
+
+
+def stretch_of(factor: t.Any) -> float:
+    """By how much a factor stretches positions; 1 for what is none."""
+    usable = isinstance(factor, (int, float)) and not isinstance(factor, bool) and 1 < factor < _MOST_STRETCH
+    return float(factor) if usable else 1.0
+
+
+def shown(text: str) -> str:
+    """A word of a configuration for people: its beginning, without what would steer a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_SHOWN])

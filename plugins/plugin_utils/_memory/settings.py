@@ -182,7 +182,7 @@ def settings(release: str, asked: Asked, shape: Geometry, device: Device) -> Set
         speculative_tokens=speculative,
         is_pooling=pooling,
         is_multimodal=shape.is_multimodal or task == "multimodal",
-        calibrated=_CALIBRATED[0] <= version < _CALIBRATED[1] and device.capability == 90,
+        calibrated=_CALIBRATED[0] <= version < _CALIBRATED[1] and device.capability == 90 and _is_recorded(asked),
     )
 
 
@@ -449,6 +449,11 @@ def _largest_item(shape: Geometry) -> int:
     return 2496 if shape.architecture == "Gemma4ForConditionalGeneration" else 0
 
 
+def _is_recorded(asked: Asked) -> bool:
+    """Whether starts that are split like this are among those that the terms were fitted to."""
+    return asked.tensor_parallel in (1, 2, 4) and asked.data_parallel == 1 and not asked.lora
+
+
 def _graphs_in_budget(version: Version, asked: Asked, device: Device, sizes: tuple[int, ...]) -> bool:
     """VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS in envs.py: from 0.18.0 on, on by default from 0.20.0 on."""
     if version < Version("0.18.0") or device.kind != "gpu" or not sizes:
@@ -480,8 +485,9 @@ def _capture_sizes(
     if asked.capture_sizes:
         return tuple(sorted({size for size in asked.capture_sizes if engine == "V0" or size <= tokens}))
     if engine == "V0":
-        # The first size that holds every request is the last one (config.py of 0.8.5, model_runner.py of 0.6.0).
-        return tuple(_grid(-(-seqs // 8) * 8 if seqs > 4 else 1 << (seqs - 1).bit_length(), 8))
+        # The first size that holds every request is the last one, and none is larger than 8192 (config.py of 0.8.5,
+        # model_runner.py of 0.6.0).
+        return tuple(_grid(min(-(-seqs // 8) * 8, 8192) if seqs > 4 else 1 << (seqs - 1).bit_length(), 8))
     if version < Version("0.10.0"):
         return tuple(_grid(min(512, tokens), 8))
     ceiling = 512

@@ -19,8 +19,9 @@ from packaging.version import Version
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Term
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import mapping, texts, word
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import mapping, stretch_of, texts, word
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Settings
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.stages import stages
 
 _GIB = 2**30
 _MIB = 2**20
@@ -150,8 +151,6 @@ _WHOLE_PROJECTORS = frozenset(
 _WHOLE_ENCODERS = frozenset({"Gemma3nForConditionalGeneration", "Gemma4ForConditionalGeneration"})
 # use_sequence_parallel_moe in config/parallel.py: shared experts are then whole on every GPU.
 _SEQUENCE_PARALLEL = Version("0.11.0")
-# The layers that are left over went to the last stage up to 0.7.0 (distributed/utils.py).
-_EVEN_STAGES = Version("0.7.2")
 # How rows and columns of MXFP4 experts are rounded up, as (intermediate, hidden) of the smallest, the usual and the
 # largest backend: create_weights in layers/quantization/mxfp4.py of 0.10.1 to 0.17.0, layers/fused_moe/oracle/mxfp4.py
 # of 0.19.0 to 0.33.0.
@@ -221,33 +220,17 @@ def parameters(found: t.Mapping[str, t.Any], shape: Geometry, chosen: Settings) 
 def _parts(stored: _Stored, shape: Geometry, chosen: Settings) -> tuple[_Stage, ...]:
     """The pipeline stages with the share of the layers' bytes that each has."""
     asked = chosen.asked
-    ranges = stages(shape.layers, asked.pipeline_parallel, asked.env.get("VLLM_PP_LAYER_PARTITION"), chosen.release)
+    ranges = stages(shape.layers, asked.pipeline_parallel, asked.layer_partition, chosen.release)
     sizes = stored.layers[: shape.layers]
     whole = sum(sizes)
     return tuple(
         _Stage(
-            sum(sizes[begin:end]) / whole if whole else (end - begin) / shape.layers, begin == 0, end == shape.layers
+            sum(sizes[begin:end]) / whole if whole else (end - begin) / shape.layers,
+            index == 0,
+            index == len(ranges) - 1,
         )
-        for begin, end in ranges
+        for index, (begin, end) in enumerate(ranges)
     )
-
-
-def stages(layers: int, number: int, partition: str | None, release: Version) -> tuple[tuple[int, int], ...]:
-    """First layer of each pipeline stage, and the one after its last: get_pp_indices in distributed/utils.py.
-
-    partition: VLLM_PP_LAYER_PARTITION. One that does not add up stops the engine, and is passed over here.
-    """
-    sizes = [layers // number] * number
-    if release < _EVEN_STAGES:
-        sizes[-1] += layers % number
-    else:
-        for place in range(2, layers % number + 2):
-            sizes[-place] += 1
-    parts = [part.strip() for part in (partition or "").split(",")]
-    if len(parts) == number and all(part.isdecimal() for part in parts) and sum(map(int, parts)) == layers:
-        sizes = [int(part) for part in parts]
-    ends = [sum(sizes[: place + 1]) for place in range(number)]
-    return tuple((end - size, end) for end, size in zip(ends, sizes, strict=True))
 
 
 def _stored(found: t.Mapping[str, t.Any], shape: Geometry, chosen: Settings) -> _Stored:
@@ -450,7 +433,7 @@ def _rope(shape: Geometry, chosen: Settings) -> float:
         rows = sum(_rope_rows(one, positions) for one in kinds)
         if wide:
             # Gemma4RotaryEmbedding of full attention covers the whole of its wider heads.
-            rows += positions * (wide / shape.rotary_dim - 1)
+            rows += positions * max(0.0, wide / shape.rotary_dim - 1)
     else:
         rows = _rope_rows(rope, positions)
         if "rope_local_base_freq" in text or shape.model_type in ("gemma3", "gemma3_text"):
@@ -460,15 +443,14 @@ def _rope(shape: Geometry, chosen: Settings) -> float:
 
 def _rope_rows(rope: t.Mapping[str, t.Any], positions: int) -> float:
     kind = word(rope, "rope_type") or word(rope, "type")
-    factor = rope.get("factor")
-    stretch = float(factor) if isinstance(factor, (int, float)) and not isinstance(factor, bool) else 1.0
-    original = rope.get("original_max_position_embeddings")
+    stretch = stretch_of(rope.get("factor"))
+    original = _whole(rope, "original_max_position_embeddings")
     rows = float(positions)
     if kind in ("linear", "dynamic"):
         rows = positions * stretch
-    elif kind in ("yarn", "deepseek_yarn", "deepseek_llama_scaling") and isinstance(original, int):
+    elif kind in ("yarn", "deepseek_yarn", "deepseek_llama_scaling") and original:
         rows = original * stretch
-    elif kind in ("longrope", "su") and isinstance(original, int):
+    elif kind in ("longrope", "su") and original:
         rows = original + positions
     # MRotaryEmbedding takes 4 times as many.
     return rows * 4 if rope.get("mrope_section") else rows

@@ -21,6 +21,8 @@ def write_files(folder: str, texts: t.Mapping[str, str], pretend: bool) -> list[
     differences = []
     for name, text in texts.items():
         path = place / name
+        # Halves of surrogates, which a configuration may hold, cannot be encoded.
+        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
         before = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         if path.exists() and before == text:
             continue

@@ -161,6 +161,8 @@ def _summary(models: t.Sequence[t.Mapping[str, t.Any]]) -> str:
     if misfits:
         return f"{len(misfits)} of {len(models)} models fit on none of these devices: {', '.join(misfits)}"
     unknown = sum(bool(one["unknown"]) for one in models)
+    if unknown == len(models):
+        return f"nothing can be said of {unknown} of {unknown} models"
     return "every model fits somewhere" if not unknown else f"every model fits somewhere, but {unknown} are unknown"
 
 

@@ -123,7 +123,22 @@ def test_odd_devices_are_problems(devices_: t.Any, where: str, field: str) -> No
     assert [(problem.where, problem.field) for problem in problems] == [(where, field)]
 
 
-@pytest.mark.parametrize("profiles", ["x", [7], [{}], [{"model": "a", "found": True}]])
+@pytest.mark.parametrize(
+    "profiles",
+    [
+        "x",
+        [7],
+        [{}],
+        [{"model": "a", "found": True}],
+        [{**model(), "model": [1]}],
+        [{**model(), "revision": {}}],
+        [model(weights={"total_bytes": 1})],
+        [model(weights={"total_bytes": "1", "bytes_by_class": {}})],
+        [model(weights={"total_bytes": 1, "bytes_by_class": {"mlp": {"BF16": None}}})],
+        [model(text_config_path=None)],
+        [model(config=None)],
+    ],
+)
 def test_odd_profiles_are_problems(profiles: t.Any) -> None:
     found = fit_models([spec()], profiles=profiles, devices=[L4])
     assert [problem["field"] for problem in found["problems"]] == ["profiles"]
@@ -144,12 +159,28 @@ def test_more_gpus_than_there_are() -> None:
         ({"devices": [L4], "profiles": [absent_model()]}, "not there yet"),
         ({"devices": [L4], "profiles": [model(config={"hidden_size": 8})]}, "config.json"),
         ({"profiles": [model()]}, "no device"),
-        ({"inspections": {"n": host()}}, "no device"),
+        ({"inspections": {"n": host()}}, "n has no GPU that it may get"),
     ],
 )
 def test_what_is_not_known_is_said(arguments: dict[str, t.Any], unknown: str) -> None:
     found = one(spec(), **arguments)
     assert unknown in found["unknown"] and not found["fits"] and found["devices"] == []
+
+
+def test_files_that_are_cut_off_say_nothing_of_the_size() -> None:
+    broken = {"severity": "error", "kind": "missing", "file": "x", "message": "1 of 4 weight files are missing"}
+    found = one(spec(), inspections={"a": rtx_host(models=[model(problems=[broken])])})
+    assert found["unknown"] == "1 of 4 weight files are missing" and not found["fits"]
+    warned = one(spec(), inspections={"a": rtx_host(models=[model(problems=[{**broken, "severity": "warning"}])])})
+    assert warned["fits"]
+
+
+def test_what_the_release_refuses_is_a_problem() -> None:
+    hosts = {"a": rtx_host()}
+    found = fit_models([spec(engine={"max_model_length": 4096})], hosts)
+    assert not found["fits"]
+    assert ["max_model_length" in problem["text"] for problem in found["problems"]] == [True]
+    assert fit_models([spec()], hosts)["problems"] == []
 
 
 def test_the_release() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint import gguf, profile
+from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint import configs, gguf, profile
 from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.files import Folder
 from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.models import model_facts
 from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.profile import read_profile
@@ -184,6 +184,12 @@ def test_configurations_of_the_wrong_form(writer, tmp_path, config):
     (tmp_path / "config.json").write_text(json.dumps(config))
     writer.safetensors(tmp_path / "model.safetensors", {"model.layers.0.mlp.w": ("BF16", (2,))})
     assert read_profile(str(tmp_path))["weights"]["total_bytes"] == 4
+
+
+@pytest.mark.parametrize("layers, types", [(10**9, 1000), (5, 4), (-4, 0)])
+def test_a_number_of_layers_that_no_list_should_have(layers, types):
+    config = configs.from_params({"sliding_window": [1, None], "n_layers": layers})
+    assert config["layer_types"] == (["sliding_attention", "full_attention"] * 500)[:types]
 
 
 def test_links_in_a_circle(tmp_path):

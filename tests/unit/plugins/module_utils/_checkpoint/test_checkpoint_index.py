@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.files import Folder
 from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.profile import read_profile
-from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.shards import Index, family
+from ansible_collections.gpufleet.vllm.plugins.module_utils._checkpoint.shards import Index, families, family
 
 INDEX = "model.safetensors.index.json"
 SHARDS = 3
@@ -140,7 +140,15 @@ def test_what_cannot_be_told_by_length_agrees_with_nothing(folder, content):
         ("model.safetensors", ["model.safetensors"]),
         ("model-00001-of-00000.safetensors", ["model-00001-of-00000.safetensors"]),
         ("model-1-of-99999999999999999999.gguf", ["model-1-of-99999999999999999999.gguf"]),
+        # Cut to nine digits, these counts would be 1.
+        ("model-1-of-00000000100000.gguf", ["model-1-of-00000000100000.gguf"]),
+        ("model-00001-of-0000000010.safetensors", ["model-00001-of-0000000010.safetensors"]),
     ],
 )
 def test_family(name, shards):
     assert family(name) == shards
+
+
+def test_families_of_many_files_are_no_endless_list():
+    assert families([*FILES, "lone.safetensors"]) == {*FILES, "lone.safetensors"}
+    assert len(families([f"m{at}-1-of-10000.gguf" for at in range(100)])) < 30_000

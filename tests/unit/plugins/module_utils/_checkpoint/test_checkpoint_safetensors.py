@@ -68,6 +68,8 @@ def test_types_smaller_than_a_byte_and_unknown_ones(writer, tmp_path):
         ({"a": entry(shape=("2",))}, 4, "invalid", "numbers from 0"),
         ({"a": entry(shape=(2,) + (1,) * 100)}, 4, "invalid", "wrong form"),
         ({"a": entry(shape=(2**62,) * 64)}, 4, "invalid", "is not 4 bytes"),
+        ({"a": entry("XX", (10**4000, 10**4000))}, 4, "invalid", "numbers from 0 to 2**63 - 1"),
+        ({"a": entry("XX", (2**63,))}, 4, "invalid", "numbers from 0 to 2**63 - 1"),
         ({"a": entry(dtype=["BF16"])}, 4, "invalid", "wrong form"),
         ({"a": {"dtype": "BF16", "shape": [2]}}, 4, "invalid", "lacks"),
         ({"a": 5}, 4, "invalid", "lacks"),

@@ -19,6 +19,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured 
     kept,
     measurement,
 )
+from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.memory import FIGURES
 
 MEASURED: dict[str, t.Any] = {"weights_gib": 15.27, "available_kv_gib": 54.9, "kv_tokens": 399792, "budget_gib": None}
 KEY = {"same": {"release": "0.32.0"}, "load": {"max_model_len": 8192}}
@@ -78,8 +79,8 @@ def test_what_says_nothing_is_not_kept(server: dict[str, t.Any], measured: dict[
 
 def test_the_latest_start_of_a_key_is_kept(tmp_path: pathlib.Path) -> None:
     folder = str(tmp_path)
-    assert keep(folder, [entry(1, 1.0), entry(2, 2.0)])
-    assert keep(folder, [entry(1, 3.0)])
+    keep(folder, [entry(1, 1.0), entry(2, 2.0)])
+    keep(folder, [entry(1, 3.0)])
     assert [one["measured"]["available_kv_gib"] for one in kept(folder)] == [2.0, 3.0]
     assert sorted(os.listdir(folder)) == [FILE]
 
@@ -87,7 +88,7 @@ def test_the_latest_start_of_a_key_is_kept(tmp_path: pathlib.Path) -> None:
 def test_the_file_is_readable_by_all_whatever_the_umask(tmp_path: pathlib.Path) -> None:
     before = os.umask(0o077)
     try:
-        assert keep(str(tmp_path), [entry()])
+        keep(str(tmp_path), [entry()])
     finally:
         os.umask(before)
     assert (tmp_path / FILE).stat().st_mode & 0o777 == 0o644
@@ -100,8 +101,17 @@ def test_the_file_is_bounded(tmp_path: pathlib.Path) -> None:
     assert lengths == [*range(6, KEPT + 5), -1]
 
 
+def test_of_long_lines_the_latest_are_kept(tmp_path: pathlib.Path) -> None:
+    ranks = {f"Worker_PP{rank}": {name: 1.25 for name in FIGURES} for rank in range(64)}
+    starts = [entry(length) for length in range(KEPT)]
+    keep(str(tmp_path), [{**start, "measured": {**start["measured"], "per_rank": ranks}} for start in starts])
+    lengths = [one["key"]["load"]["max_model_len"] for one in kept(str(tmp_path))]
+    assert 10 < len(lengths) < KEPT
+    assert lengths == list(range(KEPT))[-len(lengths) :]
+
+
 def test_nothing_is_written_for_nothing(tmp_path: pathlib.Path) -> None:
-    assert keep(str(tmp_path), [])
+    keep(str(tmp_path), [])
     assert os.listdir(tmp_path) == []
 
 
@@ -118,7 +128,7 @@ FOREIGN = [
 def test_what_is_not_ours_is_left_out(tmp_path: pathlib.Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)
     assert kept(str(tmp_path)) == []
-    assert keep(str(tmp_path), [entry()])
+    keep(str(tmp_path), [entry()])
     assert len(kept(str(tmp_path))) == 1
 
 
@@ -134,11 +144,11 @@ def test_a_link_in_the_way_is_not_followed(tmp_path: pathlib.Path) -> None:
     victim.write_text("mine")
     (tmp_path / (FILE + ".new")).symlink_to(victim)
     (tmp_path / FILE).symlink_to(victim)
-    assert keep(str(tmp_path), [entry()])
+    keep(str(tmp_path), [entry()])
     assert victim.read_text() == "mine"
     assert not (tmp_path / FILE).is_symlink()
 
 
 def test_a_folder_that_cannot_be_written_fails_nothing(tmp_path: pathlib.Path) -> None:
-    assert not keep(str(tmp_path / "none"), [entry()])
+    keep(str(tmp_path / "none"), [entry()])
     assert kept(str(tmp_path / "none")) == []

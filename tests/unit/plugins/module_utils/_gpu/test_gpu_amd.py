@@ -153,6 +153,38 @@ def test_what_a_card_does_not_support_is_null(monkeypatch, root):
     assert gpu["field_errors"] == {"processes": "Error code: 10"} and gpu["error"] is None
 
 
+NOT_TOLD = {"amdsmi_get_gpu_memory_usage": lambda handle, kind: "N/A", "amdsmi_get_power_info": lambda handle: "N/A"}
+
+
+def test_a_card_that_does_not_tell_all_is_usable(monkeypatch, root):
+    module = smi(
+        amdsmi_get_gpu_process_list=lambda handle: [{"pid": 1}, {"pid": 2, "memory_usage": {"vram_mem": "N/A"}}],
+        amdsmi_topo_get_link_type=lambda one, other: {},
+        amdsmi_get_gpu_driver_info=lambda handle: "N/A",
+        **NOT_TOLD,
+    )
+    result = read(monkeypatch, root, module)
+    gpu = result["gpus"][0]
+    assert result["available"] and gpu["error"] is None and gpu["memory_total_bytes"] == 192 * GIB
+    assert gpu["memory_free_bytes"] is None and gpu["health"]["power_watts"] is None
+    assert [(entry["pid"], entry["used_bytes"]) for entry in gpu["processes"]] == [(1, None), (2, None)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"amdsmi_get_gpu_memory_usage": lambda handle, kind: "6 GiB" if handle == 0 else 0},
+        {"amdsmi_get_gpu_process_list": lambda handle: [{"name": "python3"}] if handle == 0 else []},
+        {"amdsmi_get_gpu_device_bdf": lambda handle: 12 if handle == 0 else BUSES[1]},
+    ],
+)
+def test_an_answer_in_an_unknown_form_costs_one_card(monkeypatch, root, changes):
+    result = read(monkeypatch, root, smi(**changes))
+    first, second = result["gpus"]
+    assert "unknown form" in first["error"] and first["memory_total_bytes"] is None
+    assert result["available"] and second["error"] is None
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [

@@ -372,6 +372,12 @@ UNUSABLE = [
     [],
     ["", "GiB", "Available KV cache memory: ... GiB", "GPU KV cache size: , tokens", "# GPU blocks: many"],
     ["Available KV cache memory: 1.2.3.4 GiB"],
+    [f"GPU KV cache size: {'9' * 400} tokens", f"Available KV cache memory: {'9' * 400} GiB"],
+    [
+        f"# GPU blocks: {'9' * 20}",
+        f"Model loading took {'9' * 16} GiB",
+        f"Current kv cache memory in use is 1{'0' * 16} GiB",
+    ],
     ["x" * 10_000_000 + "Available KV cache memory: 1.00 GiB"],
     ["(((((" * 100_000 + " pid=1) GiB"],
 ]

@@ -86,3 +86,26 @@ def test_widths_that_differ_between_layers() -> None:
 def test_what_cannot_be_known_is_named(config: dict[str, t.Any], key: str) -> None:
     with pytest.raises(Unreadable, match=key):
         geometry(config)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "names"),
+    [
+        (["\x1b[2J", "\ud800"] * 6, "?[2J, ?"),
+        (["x" * 50] * 12, "x" * 40),
+        (
+            [f"kind{number:05}" for number in range(20_000)],
+            "kind00000, kind00001, kind00002, kind00003, kind00004 and 19995 others",
+        ),
+        ([{}] * 12, "no name"),
+    ],
+)
+def test_made_up_kinds_are_shown_in_short(kinds: list[t.Any], names: str) -> None:
+    assert geometry({**BASE, "layer_types": kinds}).uncertain == (
+        f"layers of the kinds {names} are counted as full attention",
+    )
+
+
+def test_the_type_of_a_model_is_shown_without_what_steers_a_terminal() -> None:
+    (note,) = geometry({**BASE, "model_type": "qwen4\x1b[2J"}).uncertain
+    assert "qwen4?[2J" in note

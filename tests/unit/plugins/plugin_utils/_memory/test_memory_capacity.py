@@ -22,7 +22,6 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.capacity import (
     Capacity,
     capacity,
-    kv_bytes_per_token,
 )
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry, geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings, settings
@@ -37,9 +36,10 @@ SETTINGS = ("0.8.5", "0.10.2", "0.19.1", "0.33.0")
 
 def computed(layout: t.Mapping[str, t.Any], release: str, kv_bytes: int) -> Capacity:
     shape = geometry(layout["config"])
-    asked, faults = read_asked(layout["engine"], {"VLLM_USE_V1": "1"})
+    env = {"VLLM_USE_V1": "1", "VLLM_PP_LAYER_PARTITION": ",".join(map(str, layout.get("stages", [])))}
+    asked, faults = read_asked(layout["engine"], env)
     assert faults == {}
-    return capacity(shape, settings(release, asked, shape, H100), kv_bytes, layout.get("stages"), H100)
+    return capacity(shape, settings(release, asked, shape, H100), kv_bytes, H100)
 
 
 def answers_of(release: str) -> list[tuple[t.Any, int, t.Any]]:
@@ -91,9 +91,13 @@ def test_latent_attention_of_the_v0_engine(release: str, env: dict[str, str], to
 def test_a_stage_may_keep_nothing(release: str) -> None:
     config = {**LAYOUTS[0]["config"], "num_hidden_layers": 2}
     shape = geometry(config)
-    asked = Asked(pipeline_parallel=4, max_model_len=1024, env={"VLLM_USE_V1": "1"})
-    chosen = settings(release, asked, shape, H100)
-    assert capacity(shape, chosen, GIB).blocks == capacity(shape, chosen, GIB, [0, 1, 1, 0]).blocks > 0
+
+    def blocks(partition: str) -> int:
+        env = {"VLLM_USE_V1": "1", "VLLM_PP_LAYER_PARTITION": partition}
+        asked = Asked(pipeline_parallel=4, max_model_len=1024, env=env)
+        return capacity(shape, settings(release, asked, shape, H100), GIB).blocks
+
+    assert blocks("1,0,1,0") == blocks("0,1,1,0") > blocks("0,2,0,0") > 0
 
 
 def test_the_stage_with_the_fewest_blocks_decides() -> None:
@@ -143,9 +147,11 @@ def test_more_gpus_and_smaller_values_never_need_more(data: st.DataObject, relea
     # A state takes whole blocks of attention, whose number of tokens changes with both.
     if "state" in kinds:
         return
-    one = kv_bytes_per_token(shape, chosen_of(layout, shape, release, tensor_parallel=1, kv_cache_dtype="auto"))
-    two = kv_bytes_per_token(shape, chosen_of(layout, shape, release, tensor_parallel=2, kv_cache_dtype="auto"))
-    half = kv_bytes_per_token(shape, chosen_of(layout, shape, release, tensor_parallel=1, kv_cache_dtype="fp8"))
+    changes = ({"kv_cache_dtype": "auto"}, {"kv_cache_dtype": "auto", "tensor_parallel": 2}, {"kv_cache_dtype": "fp8"})
+    one, two, half = (
+        capacity(shape, chosen_of(layout, shape, release, **{"tensor_parallel": 1, **change}), GIB).request_bytes
+        for change in changes
+    )
     assert two <= one
     assert half <= one
 

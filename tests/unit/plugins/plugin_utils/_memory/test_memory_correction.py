@@ -134,6 +134,18 @@ def test_other_settings_move_the_estimate() -> None:
     assert found.notes[0].endswith("corrected by 1 earlier start with other settings")
 
 
+def test_each_load_is_estimated_once() -> None:
+    loads: list[Load] = []
+
+    def again(load: Load) -> Terms:
+        loads.append(load)
+        return gpu()
+
+    starts = [start({"max_num_seqs": requests}) for requests in (256, 128, 256, 256)]
+    correct(gpu(), read_earlier(starts), key(), again)
+    assert [load["max_num_seqs"] for load in loads] == [256, 128]
+
+
 def test_the_same_settings_count_more_than_others() -> None:
     found = corrected(start({"max_num_seqs": 256}, weights_gib=14.0), start())
     assert gib(found, "weights") == (15.24, 15.27, 15.3)
@@ -145,7 +157,8 @@ OTHERS: list[tuple[str, dict[str, t.Any]]] = [
     ("other weights", {"found": weights(int(8 * GIB))}),
     ("another split", {"engine": {"tensor_parallel_size": 2}}),
     ("a draft model", {"engine": {"speculative_config": {"method": "ngram", "num_speculative_tokens": 3}}}),
-    ("other variables", {"env": {"VLLM_USE_FLASHINFER_SAMPLER": "1"}}),
+    ("other variables", {"env": {"VLLM_MLA_DISABLE": "1"}}),
+    ("options that nothing is computed from", {"engine": {"enable_sleep_mode": True}}),
 ]
 
 
@@ -156,8 +169,31 @@ def test_starts_of_something_else_say_nothing(case: str, changes: dict[str, t.An
     assert corrected(other) == Corrected(gpu(), ()), case
 
 
-def test_variables_of_the_log_make_no_difference() -> None:
-    assert key(env={"VLLM_LOGGING_LEVEL": "DEBUG"}) == key()
+@pytest.mark.parametrize("name", ["VLLM_LOGGING_LEVEL", "HF_TOKEN", "https_proxy"])
+def test_variables_that_the_estimate_does_not_read_make_no_difference(name: str) -> None:
+    assert key(env={name: "DEBUG"}) == key()
+
+
+def test_the_cpus_of_two_hosts_are_alike() -> None:
+    shape = geometry(QWEN3_8B_CONFIG)
+    devices = [Device("cpu", f"the CPU of {host}", 2**36) for host in ("a", "b")]
+    asked, _faults = read_asked({}, {})
+    first, second = (
+        measurement_key(FOUND, shape, settings("0.32.0", asked, shape, device), device) for device in devices
+    )
+    assert first == second
+
+
+@pytest.mark.parametrize("is_eager", [True, False])
+def test_a_term_that_is_nothing_by_settings_stays_so(is_eager: bool) -> None:
+    nothing = {name: Term(name, 0, 0, 0) for name in ("graphs", "graphs reserved")}
+    eager, captured = {**gpu(), **nothing}, gpu()
+    terms, then = (eager, captured) if is_eager else (captured, eager)
+    measured = {"graphs_gib": 2.5} if is_eager else {"graphs_gib": 0.0, "graphs_estimate_gib": 0.0}
+    earlier = read_earlier([start({"enforce_eager": not is_eager}, **measured)])
+    found = correct(terms, earlier, key({"enforce_eager": is_eager}), lambda load: then)
+    assert {name: found.terms[name] for name in nothing} == {name: terms[name] for name in nothing}
+    assert gib(found, "weights")[1] == 15.27
 
 
 # At INFO level 0.17 to 0.25 tell neither activation nor runtime.
@@ -256,13 +292,18 @@ def test_another_process_on_the_gpu_is_no_context() -> None:
         {"key": key(), "measured": None},
         {"key": {**key(), "load": {**key()["load"], "max_num_seqs": "many"}}, "measured": MEASURED},
         {"key": {**key(), "load": {}}, "measured": MEASURED},
+        {"key": {**key(), "load": {**key()["load"], "utilization": float("nan")}}, "measured": MEASURED},
+        {"key": {**key(), "load": {**key()["load"], "utilization": 0}}, "measured": MEASURED},
+        {"key": {**key(), "load": {**key()["load"], "max_num_seqs": 2.5}}, "measured": MEASURED},
+        {"key": {**key(), "load": {**key()["load"], "max_num_seqs": -1}}, "measured": MEASURED},
+        {"key": {**key(), "load": {**key()["load"], "device_bytes": 10**400}}, "measured": MEASURED},
     ],
 )
 def test_another_form_is_left_out(entry: t.Any) -> None:
     assert corrected(entry) == Corrected(gpu(), ())
 
 
-@pytest.mark.parametrize("value", ["15.27", None, True, float("nan"), [15.27]])
+@pytest.mark.parametrize("value", ["15.27", None, True, float("nan"), 10**400, [15.27]])
 def test_figures_that_are_none_are_left_out(value: t.Any) -> None:
     found = corrected(start(weights_gib=value, consumed_gib=None))
     assert found.terms["weights"] == gpu()["weights"]

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing as t
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import Asked, read_asked, whole
@@ -184,8 +183,9 @@ def test_numbers_as_vllm_reads_them(value: t.Any, expected: int | None) -> None:
     [
         ("tensor_parallel_size", [0, -1, "x", None, False, [1], 1.5]),
         ("data_parallel_size", ["0"]),
-        ("max_model_len", [0, -2, "long", None, True]),
-        ("max_num_seqs", [0]),
+        ("max_model_len", [0, -2, "long", None, True, "1t"]),
+        ("max_num_seqs", [0, "1t", 10**6 + 1]),
+        ("pipeline_parallel_size", [65, 100_000]),
         ("kv_cache_memory_bytes", [0, "-1G"]),
         ("gpu_memory_utilization", [0, 1.1, -0.5, "nan", "inf", None, True, [0.5], 10**400]),
     ],
@@ -219,6 +219,8 @@ def test_gpu_count_is_the_product_of_all_parallel_sizes() -> None:
         ({"num_hidden_layers": 10**12}, "num_hidden_layers"),
         ({"kv_lora_rank": {}}, "kv_lora_rank"),
         ({"max_position_embeddings": -1}, "max_position_embeddings"),
+        ({"num_hidden_layers": 1001}, "num_hidden_layers"),
+        ({"num_nextn_predict_layers": 999_999_999}, "num_nextn_predict_layers"),
     ],
 )
 def test_unusable_configurations_name_the_key(changes: dict[str, t.Any], expected: str) -> None:
@@ -234,6 +236,7 @@ def test_unusable_configurations_name_the_key(changes: dict[str, t.Any], expecte
         ({"rope_scaling": {"type": "yarn", "factor": 4.0}}, 131072, True),
         ({"rope_scaling": "x"}, 131072, True),
         ({"max_position_embeddings": None}, 2048, False),
+        ({"max_position_embeddings": 999_999_999}, 10**8, True),
         ({"max_position_embeddings": None, "n_positions": 1024}, 1024, True),
     ],
 )
@@ -250,14 +253,69 @@ def test_decoder_within_a_multimodal_configuration() -> None:
         geometry({"text_config": 5}, "text_config")
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from([*LLAMA_8B_CONFIG, "layer_types", "kv_lora_rank"]), st.from_type(object) | st.integers()
-    )
+ODD_KEYS = (
+    *LLAMA_8B_CONFIG,
+    "layer_types",
+    "kv_lora_rank",
+    "qk_rope_head_dim",
+    "head_dim",
+    "sliding_window",
+    "global_head_dim",
+    "partial_rotary_factor",
+    "rope_parameters",
+    "num_nextn_predict_layers",
+    "num_experts",
+    "compress_ratios",
+    "attn_layer_period",
+    "full_attention_interval",
+    "mamba_num_heads",
+    "ssm_state_size",
+    "quantization_config",
 )
-def test_no_configuration_raises_anything_else(config: dict[str, t.Any]) -> None:
+NUMBERS = st.sampled_from([-(10**400), -1, 0, 1, 3, 64, 4096, 999_999_999, 10**400, 0.001, 1e300]) | st.integers()
+ROPE = st.dictionaries(
+    st.sampled_from(["factor", "original_max_position_embeddings", "partial_rotary_factor", "mrope_section"]), NUMBERS
+).flatmap(lambda rope: st.sampled_from(["linear", "yarn", "su", "x"]).map(lambda kind: {**rope, "rope_type": kind}))
+KINDS = st.lists(st.sampled_from(["full_attention", "sliding_attention", "mamba", "chunked_attention", "\x1b[2J"]))
+ODD_VALUES = NUMBERS | ROPE | KINDS | st.builds(lambda rope: {"full_attention": rope}, ROPE) | st.from_type(object)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.dictionaries(st.sampled_from(ODD_KEYS), ODD_VALUES),
+    st.sampled_from(RELEASES),
+    st.sampled_from(["auto", "fp8", "nvfp4"]),
+    st.sampled_from([1, 2, 64]),
+)
+def test_no_configuration_raises_anything_else(
+    config: dict[str, t.Any], release: str, kv_dtype: str, size: int
+) -> None:
+    engine = {"kv_cache_dtype": kv_dtype, "tensor_parallel_size": size, "pipeline_parallel_size": size}
+    mtp = {"speculative_config": {"method": "mtp", "num_speculative_tokens": 2}}
     try:
-        shape = geometry({**LLAMA_8B_CONFIG, **config})
+        one = ledger({**engine, **mtp}, release, {**LLAMA_8B_CONFIG, **config})
     except Unreadable:
         return
-    assert dataclasses.is_dataclass(shape)
+    assert all(term.low >= 0 for term in one.terms)
+    assert all(note.isprintable() for note in one.notes)
+
+
+@pytest.mark.parametrize(
+    ("engine", "config"),
+    [
+        ({"kv_cache_dtype": "nvfp4"}, {**LLAMA_8B_CONFIG, "head_dim": 1}),
+        ({}, {**LLAMA_8B_CONFIG, "compress_ratios": [4, 10**6] * 16}),
+    ],
+)
+def test_layers_that_would_keep_nothing(engine: dict[str, t.Any], config: dict[str, t.Any]) -> None:
+    with pytest.raises(Unreadable, match="nothing to keep"):
+        ledger(engine, "0.32.0", config)
+
+
+def test_the_layers_of_the_stages_decide_about_the_tokens() -> None:
+    engine = {"pipeline_parallel_size": 2, "kv_cache_memory_bytes": "6G", "max_model_len": 4096}
+    even, uneven = (
+        ledger(engine, config=QWEN3_8B_CONFIG, found=QWEN_WEIGHTS, env={"VLLM_PP_LAYER_PARTITION": partition})
+        for partition in ("18,18", "30,6")
+    )
+    assert uneven.tokens == pytest.approx(even.tokens * 18 / 30, abs=16)

@@ -343,8 +343,9 @@ def test_how_small_a_batch_may_be(more: dict[str, t.Any], tokens: int) -> None:
         ),
         (
             Toy(total=24 * GIB, name="NVIDIA L4"),
-            "No option is enough: it needs 2 of these GPUs, with tensor_parallel_size: 2 and enforce_eager: true and "
-            "max_num_seqs: 64 and gpu_memory_utilization: 0.93, or devices of at least 58 GiB each, or smaller weights",
+            "No option without offloading is enough: it needs 2 of these GPUs, with tensor_parallel_size: 2 and "
+            "enforce_eager: true and max_num_seqs: 64 and gpu_memory_utilization: 0.93, or devices of at least 58 GiB "
+            "each, or smaller weights",
         ),
     ],
 )
@@ -363,3 +364,14 @@ def test_as_text() -> None:
     assert written({"limit_mm_per_prompt": {"image": 0}, "language_model_only": True}) == (
         "limit_mm_per_prompt: {image: 0} and language_model_only: true"
     )
+
+
+def test_a_very_long_length_is_shortened() -> None:
+    advice = Toy(engine={"max_model_len": 10**9, "max_num_seqs": 64}).advice()
+    # 60 GiB of which 54 are vLLM's, 40 are weights, 4 graphs, and 256 MiB activations: 9.75 GiB of KV cache.
+    assert lever(advice, "max_model_len").engine == {"max_model_len": 9216}
+
+
+def test_what_a_tiny_device_lacks() -> None:
+    needed = Toy(total=int(0.4 * GIB), engine={"max_model_len": 512}).advice().needed
+    assert needed is not None and needed.device_bytes is not None and needed.device_bytes > 40 * GIB

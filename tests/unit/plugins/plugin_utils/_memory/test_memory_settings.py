@@ -192,6 +192,7 @@ def test_graphs_in_the_budget(release: str, env: dict[str, str], expected: bool)
     [
         ("0.7.3", H100, {}, 35, 256),
         ("0.7.3", H100, {"max_num_seqs": 3}, 3, 4),
+        ("0.7.3", H100, {"max_num_seqs": 10**6}, 1027, 8192),
         ("0.8.5", H100, {}, 67, 512),
         ("0.10.2", H100, {"max_num_seqs": 100}, 28, 200),
         ("0.19.0", H100, {}, 51, 512),

@@ -21,7 +21,8 @@ from packaging.version import Version
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import Asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry, geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings, settings
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.weights import parameters, stages, weights
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.stages import stages
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.weights import parameters, weights
 
 GIB = 2**30
 H100 = Device("gpu", "NVIDIA H100 80GB HBM3", 85_021_163_520)
@@ -88,6 +89,9 @@ def test_weights_are_what_starts_logged(model, asked, logged):
         (61, 4, None, "0.19.0", [(0, 15), (15, 30), (30, 46), (46, 61)]),
         (62, 4, None, "0.19.0", [(0, 15), (15, 31), (31, 47), (47, 62)]),
         (61, 4, None, "0.6.6", [(0, 15), (15, 30), (30, 45), (45, 61)]),
+        (61, 4, None, "0.7.3", [(0, 15), (15, 30), (30, 45), (45, 61)]),
+        (61, 4, None, "0.8.0", [(0, 15), (15, 30), (30, 46), (46, 61)]),
+        (61, 2, "9" * 5000 + ",1", "0.19.0", [(0, 30), (30, 61)]),
         (61, 2, "40,21", "0.19.0", [(0, 40), (40, 61)]),
         (61, 2, "40,20", "0.19.0", [(0, 30), (30, 61)]),
         (61, 2, "a,b", "0.19.0", [(0, 30), (30, 61)]),

@@ -175,8 +175,8 @@ def test_too_few_gpus(hosts: list[str], line: str) -> None:
         ),
         (
             {"needed": {"engine": {"tensor_parallel_size": 4}, "gpus": 4, "device_gib": 48.0}},
-            "- No option is enough: it needs 4 of these GPUs, with tensor_parallel_size: 4, or devices of at "
-            "least 48 GiB each, or smaller weights",
+            "- No option without offloading is enough: it needs 4 of these GPUs, with tensor_parallel_size: 4, or "
+            "devices of at least 48 GiB each, or smaller weights",
         ),
         (
             {"needed": {"engine": None, "gpus": None, "device_gib": None}},
