@@ -64,7 +64,7 @@ _WORDS = {
 }
 # The other options that are read here, and those that no byte depends on.
 _READ = {
-    *_COUNTS.values(),
+    *(option for option, _most in _COUNTS.values()),
     *_SWITCHES.values(),
     *_WORDS.values(),
     "max_model_len",
