@@ -189,7 +189,8 @@ class _Found:
         block up to 0.12.0, 2096 from 0.13.0 on), so that a block of them tells nothing else about the release.
         """
         case, block = self.case, self.case.truth.get("block_tokens")
-        if not block or case.stated or asked.mamba_ssm_cache_dtype or case.release_basis not in ("date", "form"):
+        is_asked = asked.mamba_ssm_cache_dtype != "auto"
+        if not block or case.stated or is_asked or case.release_basis not in ("date", "form"):
             return asked
         narrow = dataclasses.replace(asked, mamba_ssm_cache_dtype="float16")
         found = [self._at(settings(case.release, one, case.shape, device), GIB).block_tokens for one in (asked, narrow)]
