@@ -93,7 +93,7 @@ unit: ## unit tests on the oldest and the newest ansible-core, and on Python 3.9
 .PHONY: $(UNITS)
 unit-2.19 unit-2.21: unit-%: link compiler
 	@tools/venvs.sh core-$*
-	.build/venv-core-$*/bin/python -m pytest tests/unit --junitxml=$(RESULTS)/unit-$*.xml $(PYTEST)
+	.build/venv-core-$*/bin/python -m pytest tests/unit -n 2 --junitxml=$(RESULTS)/unit-$*.xml $(PYTEST)
 
 # A module finds ansible.module_utils on a target, and nothing else of ansible-core.
 unit-target: link compiler
