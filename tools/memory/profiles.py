@@ -232,7 +232,8 @@ def main() -> int:
                 folder = options.configs / name.replace("/", "--")
                 folder.mkdir(parents=True, exist_ok=True)
                 (folder / "config.json").write_text(json.dumps(entry["config"]))
-    options.out.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    lines = (f"{json.dumps(name)}: {json.dumps(result[name], sort_keys=True)}" for name in sorted(result))
+    options.out.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     return 0
 
 
