@@ -675,3 +675,9 @@ def test_no_inspection_raises_anything_but_invalid(inspection: t.Any) -> None:
             plan_fleet([spec()], inspections)
         except Invalid as error:
             assert error.problems
+
+
+def test_faults_of_options_are_told_beside_an_absent_image() -> None:
+    texts = refusal([spec(engine={"max_model_length": 4096})], {"g": h100_host(images=[])})
+    assert len(texts) == 2
+    assert texts[0].startswith("qwen3-8b: image = ") and "max_model_length: is no option of vLLM 0.33.0" in texts[1]
