@@ -126,9 +126,10 @@ class _Draft:
                 "Bring it with docker pull, or with docker load when offline",
                 spec.image,
             )
-            if version := self._subject.version:
+            version = self._subject.version
+            if version and (release := self._subject.release(version)).exact:
                 # What its tag claims tells the faults that the image would show, too.
-                self.problems.extend(self._subject.problems(self._subject.release(version), policy.strict))
+                self.problems.extend(self._subject.problems(release, policy.strict))
         else:
             self._check_image(self._image, policy)
         self._check_model()
