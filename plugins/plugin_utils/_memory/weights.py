@@ -17,13 +17,13 @@ import typing as t
 
 from packaging.version import Version
 
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Term
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import mapping, stretch_of, texts, word
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Settings
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.stages import stages
 
-_GIB = 2**30
 _MIB = 2**20
 _WIDE = ("float32", "float")
 # DEFAULT_VOCAB_PADDING_SIZE in model_executor/layers/vocab_parallel_embedding.py of 0.6.0 to 0.33.0.
@@ -192,7 +192,7 @@ def weights(found: t.Mapping[str, t.Any], shape: Geometry, chosen: Settings) -> 
     for stage, size in zip(_parts(stored, shape, chosen), parameters(found, shape, chosen), strict=True):
         fixed = size + beside * stage.share + _adapters(shape, chosen, stage)
         fixed += sum(_waste((one,)) for one in _vocabulary(stored, shape, chosen, stage))
-        fixed -= min(fixed, chosen.asked.cpu_offload_gib * _GIB)
+        fixed -= min(fixed, chosen.asked.cpu_offload_gib * GIB)
         low, expected, high = (fixed + one * stage.share for one in padding)
         down, up = _margins(stored, shape, chosen)
         terms.append(Term("weights", int(low * (1 - down)), int(expected), int(high * (1 + up))))
