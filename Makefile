@@ -19,7 +19,9 @@ PYTEST :=
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 export ANSIBLE_HOME := $(CURDIR)/.build/ansible
 
-STAGES := lint unit catalogue $(CORES:%=sanity-%) library $(CORES:%=integration-%) molecule e2e
+# Two rows, one a core of a small machine: what asks the Docker Engine for much is in the second but for one stage.
+STAGES := lint unit catalogue $(CORES:%=sanity-%) integration-2.20
+STAGES_BESIDE := library integration-2.21 integration-2.19 molecule e2e
 
 .PHONY: help
 help: ## this list
@@ -43,7 +45,18 @@ demo-status: link ## how the server of the demonstration is
 
 .PHONY: test
 test: ## every test, with a table at the end (logs in .build/logs)
-	@tools/test.sh $(STAGES)
+	@$(MAKE) prepare
+	@tools/test.sh $(STAGES) beside $(STAGES_BESIDE)
+
+# Rows of stages run at the same time, and neither apt-get nor pip likes a second one beside it.
+.PHONY: prepare
+prepare: link compiler ## what the stages of `make test` need: environments, the Docker Engine, the engines' images
+	@tools/sanity.sh prepare
+	@tools/venvs.sh lint $(CORES:%=core-%) target-3.9 molecule
+	@tools/docker_engine.sh ensure
+	@tests/engine/engine.sh stand-in
+	@tests/engine/engine.sh real
+	@tests/engine/engine.sh model
 
 .PHONY: test-fast
 test-fast: link compiler ## ruff, yamllint and the unit tests: what to run while working

@@ -6,6 +6,7 @@
 # Runs `ansible-test sanity` of one ansible-core on a staged copy, with `import` and `compile` on every Python that is
 # here. The results go to .build/results/sanity-CORE as JUnit files.
 #   tools/sanity.sh CORE [ansible-test options, e.g. --test validate-modules]
+#   tools/sanity.sh prepare    installs the one tool that ansible-test does not bring, and runs nothing
 set -euo pipefail
 
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -15,7 +16,8 @@ CORE="${1:-}"
 case "$CORE" in
 2.19) PIP=24.2 ;;
 2.20 | 2.21) PIP=25.2 ;;
-*) sed -n '6,9s/^# //p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+prepare) ;;
+*) sed -n '6,10s/^# //p' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
 esac
 shift
 
@@ -36,6 +38,7 @@ if ! command -v shellcheck >/dev/null; then
         </dev/null >"$BUILD/logs/shellcheck-install.log" 2>&1 ||
         { tail -n 5 "$BUILD/logs/shellcheck-install.log" >&2; exit 1; }
 fi
+if [ "$CORE" = prepare ]; then exit 0; fi
 
 "$ROOT/tools/venvs.sh" "core-$CORE"
 "$ROOT/tools/stage.sh" "$BUILD/stage"
