@@ -33,7 +33,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Fleet]:
             "model": "gpufleet/tiny-qwen3",
             "image": image,
             "engine": {
-                "dtype": "bfloat16",
+                "dtype": "float32",
                 "max_model_len": 1024,
                 "enforce_eager": True,
                 "max_num_seqs": 8,

@@ -45,7 +45,7 @@ def test_one_model(tmp_path: pathlib.Path) -> None:
     assert done.found["entrypoint"] == ["vllm", "serve"]
     assert done.found["argv"] == [
         *("Qwen/Qwen3-0.6B", "--served-model-name", "tiny", "--host", "0.0.0.0", "--port", "8000"),
-        *("--enforce-eager", "--max-model-len", "1024"),
+        *("--shutdown-timeout", "45", "--enforce-eager", "--max-model-len", "1024"),
     ]
     assert done.found["env"]["HF_HUB_CACHE"]
     assert (done.found["name"], done.found["release"], done.found["messages"]) == ("tiny", "0.33.0", [])

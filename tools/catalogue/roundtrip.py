@@ -29,7 +29,7 @@ from plain import plain
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Option, load
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.values import check_value, render_option
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.server import render_server
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.server import command
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.options import OWN_OPTIONS
 
@@ -191,7 +191,7 @@ class Verifier:
             self.problem("mismatched", self.entrypoints[0], alone, f"taken alone, though: {sample.needs}")
 
     def round_trip(self, entrypoint: Entrypoint, given: list[Given]) -> None:
-        """Parse all samples in whole commands; alone those of options that render_server writes itself."""
+        """Parse all samples in whole commands; alone those of options that command() writes itself."""
         actions = entrypoint.parser._option_string_actions
         given = [item for item in given if item.arguments and not (item.option.serve_only and entrypoint.is_module)]
         self.renderings += len(given)
@@ -232,9 +232,7 @@ class Verifier:
         """What follows the entrypoint when a model with these engine options is served."""
         (name,) = OWN["served_model_name"]
         spec = ModelSpec(name=name, model=OWN["model"], revision=OWN["revision"], image="i", engine=engine)
-        image = {"id": "sha256:0", "entrypoint": entrypoint.words}
-        settings = {"state_dir": "/s", "hub_cache": "/h", "gpu_runtime": "nvidia"}
-        return render_server(spec, "m-0", [], 18000, self.release, image, None, settings)["command"]
+        return command(spec, self.release, entrypoint.words, None)
 
     def alone(self, entrypoint: Entrypoint, item: Given) -> bool:
         """Parse an option alone; whether something is wrong."""

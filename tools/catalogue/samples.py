@@ -161,8 +161,8 @@ NEEDS = (
     ),
 )
 SKIPPED = {
-    "config": "a file of options is never used: render_server writes all of them, and OWN_OPTIONS refuses it",
-    "model": "render_server writes it, and every command has it",
+    "config": "a file of options is never used: the command has all of them, and OWN_OPTIONS refuses it",
+    "model": "every command has it",
 }
 
 

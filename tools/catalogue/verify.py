@@ -4,7 +4,7 @@
 
     python3.11 tools/catalogue/verify.py --releases 0.32.0 0.33.0
 
-For each release, the commands that render_server makes are parsed by `vllm serve` and by the module entrypoint, until
+For each release, the commands that are rendered are parsed by `vllm serve` and by the module entrypoint, until
 every option was given every sample of samples.py, and what the parser made of it is compared. Then the reverse: what
 check_value refuses, the parser must refuse, and the other way round. Exit 1 if anything is wrong.
 """
@@ -27,7 +27,8 @@ WORK = ROOT / ".build" / "catalogue"
 CATALOGUE = ROOT / "plugins" / "plugin_utils" / "data" / "catalogue"
 # One release of each kind of parser; the newest of the catalogue comes on top.
 CI = ("0.6.6", "0.8.5", "0.10.2", "0.11.2", "0.17.1")
-SECONDS = 300
+# Of one release; two at a time take a minute on an idle machine.
+SECONDS = 900
 
 
 def unpacked(versions: list[str]) -> None:
@@ -48,9 +49,12 @@ def verify(version: str) -> tuple[str, dict[str, Any] | None, float, str]:
     environment = {**os.environ, "PYTHONPATH": str(WORK / "collections"), "PYTHONHASHSEED": "0"}
     command = [WORK / "venv" / "bin" / "python", HERE / "roundtrip.py", version, WORK / "sources" / version]
     started = time.monotonic()
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=WORK
-    )
+    try:
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False, cwd=WORK
+        )
+    except subprocess.TimeoutExpired:
+        return version, None, SECONDS, f"nothing after {SECONDS} s"
     result = None if done.returncode else json.loads(done.stdout.splitlines()[-1])
     return version, result, time.monotonic() - started, done.stderr[-1500:]
 
@@ -71,7 +75,9 @@ def main() -> int:
 
     link = WORK / "collections" / "ansible_collections" / "gpufleet" / "vllm"
     link.parent.mkdir(parents=True, exist_ok=True)
-    if not link.exists():
+    # The folder may have been made from another place, which may be gone.
+    if not link.exists() or link.resolve() != ROOT:
+        link.unlink(missing_ok=True)
         link.symlink_to(ROOT)
     bad, skipped = 0, Counter()
     with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:

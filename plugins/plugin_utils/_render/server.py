@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Release
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.values import render_option
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.options import option_arguments
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
 
@@ -34,8 +35,10 @@ TRACING = ("VLLM_TRACE_FUNCTION", "CUDA_LAUNCH_BLOCKING")
 TRACED_TIMES = 4
 # A model that is not on the host is fetched by the engine, which may take hours and shows no progress within a file.
 FETCH_SECONDS = 24 * 3600
-# The longest that running requests are waited for at the end, and what Docker adds before it kills.
-STOP_SECONDS = 60
+# At the end running requests are waited for, and then the engine needs some time for itself before Docker kills it.
+# Releases without the option (up to 0.17.1) abort the requests.
+DRAIN_SECONDS = 45
+AFTER_DRAIN_SECONDS = 15
 
 # An API key must be in the process's environment, for vLLM reads it from there or from its arguments; docker inspect
 # shows both when they are set from outside, so a shell inside the container puts it there. The image's sh is needed for
@@ -95,7 +98,7 @@ def render_server(
         "cpus": spec.limits.cpus or 0,
         "user": spec.user or "",
         "read_only_root": True,
-        "stop_seconds": STOP_SECONDS,
+        "stop_seconds": int(spec.engine.get("shutdown_timeout", DRAIN_SECONDS)) + AFTER_DRAIN_SECONDS,
         "deadline_seconds": deadline_seconds(profile, spec.env),
         "stall_seconds": STALL_SECONDS * slowdown(spec.env) if profile else FETCH_SECONDS,
         "probe": {
@@ -118,6 +121,10 @@ def command(
     # the cache.
     commit = (profile or {}).get("commit") or spec.revision
     revision = ["--revision", commit] if commit and not spec.is_path else []
+    drain = []
+    if "shutdown_timeout" in release.options and "shutdown_timeout" not in spec.engine:
+        # Its default of 0 aborts the requests that run when the server is stopped.
+        drain = render_option(release.options["shutdown_timeout"], DRAIN_SECONDS)
     return [
         *model,
         "--served-model-name",
@@ -127,6 +134,7 @@ def command(
         "0.0.0.0",  # inside the container; the host's side is listen.address
         "--port",
         str(PORT),
+        *drain,
         *option_arguments(spec, release),
     ]
 

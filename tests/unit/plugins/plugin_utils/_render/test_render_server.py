@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
 import subprocess
@@ -45,6 +46,7 @@ def test_arguments_of_a_hub_model() -> None:
         *("--revision", COMMIT),
         *("--host", "0.0.0.0"),
         *("--port", "8000"),
+        *("--shutdown-timeout", "45"),
         "--disable-prefix-caching",
         *("--kv-cache-dtype", "fp8"),
         *("--max-model-len", "8192"),
@@ -61,6 +63,24 @@ def test_module_entrypoint_takes_the_model_as_an_option() -> None:
 def test_equal_specs_give_equal_arguments() -> None:
     options = {"max_model_len": 8192, "max_num_seqs": 64, "enforce_eager": True}
     assert rendered(engine=options) == rendered(engine=dict(reversed(options.items())))
+
+
+@pytest.mark.parametrize(
+    ("version", "engine", "argument", "seconds"),
+    [
+        ("0.18.0", {}, "45", 60),
+        ("0.33.0", {"shutdown_timeout": "120"}, "120", 135),
+        ("0.33.0", {"shutdown_timeout": 0}, "0", 15),
+        ("0.17.1", {}, None, 60),
+    ],
+)
+def test_requests_are_waited_for_at_the_end_where_the_release_can(
+    version: str, engine: dict[str, t.Any], argument: str | None, seconds: int
+) -> None:
+    server = rendered(h100_host(images=[image(version=version)]), engine={"max_model_len": 8192, **engine})
+    given = [b for a, b in itertools.pairwise(server["command"]) if a == "--shutdown-timeout"]
+    assert given == ([] if argument is None else [argument])
+    assert server["stop_seconds"] == seconds
 
 
 @pytest.mark.parametrize(
