@@ -25,7 +25,10 @@ description:
   - The Docker Engine restarts a container by itself only after it was ready once.
   - What a start tells of its memory is returned and kept in O(state_dir), from where M(gpufleet.vllm.vllm_info) gives
     it to the next plan.
-  - Servers on different GPUs start at the same time, servers that share a GPU one after the other.
+  - Servers on different GPUs start at the same time, servers that share a GPU or a port one after the other. A server
+    that fails stops only those that wait for it.
+  - A replacement starts beside the present server where it has GPUs of its own and another port, and for engines
+    without a GPU where its limit of memory is free on the host. Elsewhere the present server is stopped first.
   - While the task runs, its action plugin shows the stages of the starts.
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
@@ -286,8 +289,8 @@ servers:
 failures:
   description:
     - Each server that did not become ready, with its stage, reason, exit code, last log lines, and what was put back.
-    - C(kind) is V(exited), V(stalled), V(gone), V(wrong) when it answers otherwise than wanted, or
-      V(refused) by the Docker Engine or the file system.
+    - C(kind) is V(exited), V(stalled), V(gone), V(wrong) when it answers otherwise than wanted,
+      V(refused) by the Docker Engine or the file system, or V(not_ended) for what was to be stopped or removed.
   returned: failure of a start
   type: list
   elements: dict
@@ -301,7 +304,7 @@ failures:
       log_file: /var/lib/gpufleet-vllm/failed/vllm-qwen3-8b-0.log
       restored: the former container serves again
 not_attempted:
-  description: Servers that were not started because an earlier one failed.
+  description: Servers that were not attempted because they wait for one that failed.
   returned: failure of a start
   type: list
   elements: str

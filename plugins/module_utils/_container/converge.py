@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container import preflight
@@ -17,27 +16,39 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide im
     decide,
     decide_end,
     server_state,
-    waves,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import observe
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured import keep
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import observed_image
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.order import (
+    MAKE_WAY,
+    MENDS,
+    Step,
+    beside,
+    order,
+)
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.schedule import Skipped, carry_out
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.transaction import Outcome, Report, Start
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.transaction import (
+    NOT_ENDED,
+    Outcome,
+    Report,
+    Start,
+    not_ended,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.wanted import (
+    Image,
     container_user,
     secrets_mark,
     wanted_container,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError, Refused, StartFailed
+from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.host import host_facts
 from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
 
 Server = t.Mapping[str, t.Any]
-
-# Containers that are stopped or removed at the same time.
-_ENDS_AT_ONCE = 8
 
 
 class Wish(t.NamedTuple):
@@ -72,13 +83,13 @@ class Converger:
             raise _refused(problems)
         if check_mode:
             return self._run(check_mode=True)
-        with self._store.locked():
+        with self._store.locked(f"state {self._wish.state} of the fleet {self._wish.fleet}"):
             return self._run(check_mode=False)
 
     def _run(self, check_mode: bool) -> dict[str, t.Any]:
         observed = self._observe()
-        actions = self._decide(observed, check_mode)
-        problems = preflight.problems(actions, observed, self._store, lambda name: self._is_foreign(name, observed))
+        actions, problems = self._decide(observed, check_mode)
+        problems += preflight.problems(actions, observed, self._store, lambda name: self._is_foreign(name, observed))
         if problems:
             raise _refused(problems)
         result = {
@@ -88,16 +99,14 @@ class Converger:
             "diff": _diff(actions),
         }
         try:
-            outcomes = [] if check_mode else self._apply(actions)
+            outcomes, skipped = ([], {}) if check_mode else self._apply(actions)
         except FleetError as error:
             error.details.update(result)
             raise
         result["servers"] = self._describe(outcomes) if self._wish.state != "absent" else []
         failed = [outcome.problem for outcome in outcomes if outcome.problem]
         if failed:
-            done = {outcome.server for outcome in outcomes}
-            waiting = [action.name for action in actions if action.starts and action.name not in done]
-            raise StartFailed(_failure_text(failed, waiting), failures=failed, not_attempted=waiting, **result)
+            raise StartFailed(_failure_text(failed, skipped), failures=failed, not_attempted=list(skipped), **result)
         return result
 
     # ---- observe and decide
@@ -110,21 +119,25 @@ class Converger:
             found[one.spec.name] = one._replace(complete=complete)
         return found
 
-    def _decide(self, observed: t.Mapping[str, Observed], check_mode: bool) -> list[Action]:
+    def _decide(self, observed: t.Mapping[str, Observed], check_mode: bool) -> tuple[list[Action], list[str]]:
+        """The actions, and what already speaks against them."""
         wish, with_secrets = self._wish, self._store.servers_with_secrets()
         if wish.state in ("stopped", "absent"):
-            return decide_end(list(self._servers), observed, wish.state, wish.prune, with_secrets)
+            return decide_end(list(self._servers), observed, wish.state, wish.prune, with_secrets), []
         salt = self._store.salt(create=bool(self._secrets) and not check_mode)
-        return decide(self._wanted(salt), observed, wish.state, wish.prune, with_secrets)
+        specs, problems = self._wanted(salt)
+        return decide(specs, observed, wish.state, wish.prune, with_secrets), problems
 
-    def _wanted(self, salt: bytes) -> list[ContainerSpec]:
+    def _wanted(self, salt: bytes) -> tuple[list[ContainerSpec], list[str]]:
+        """The wanted containers, also of servers whose image is wrong, so that all that is wrong is found at once."""
         specs, problems = [], []
         for server in self._wish.servers:
             name, label = server["image"], server["model"] or server["name"]
             inspect = self._engine.inspect_image(name) if name else None
             if not name or server["listen"] is None:
                 problems.append(f"{label}: image and listen are needed to run a server. Take servers from the plan.")
-            elif inspect is None:
+                continue
+            if inspect is None:
                 problems.append(
                     f"image of {label}: this host does not have {name}. Bring it with `docker pull {name}`, or `docker "
                     "load` when the host is offline."
@@ -132,16 +145,13 @@ class Converger:
             elif server["image_id"] and server["image_id"] != inspect["Id"]:
                 problems.append(
                     f"image of {label}: {name} is now {inspect['Id']} on this host, and the plan was made for "
-                    f"{server['image_id']}. Plan again."
+                    f"{server['image_id']}: the same tag means another build. Plan again."
                 )
-            else:
-                image = observed_image(inspect)
-                mark = secrets_mark(self._secrets_of(server), container_user(server, image), salt)
-                folder = self._store.secrets_folder(server["name"], mark or "")
-                specs.append(wanted_container(server, image, self._wish.fleet, folder, mark))
-        if problems:
-            raise _refused(problems)
-        return specs
+            image = observed_image(inspect) if inspect else Image("", (), {}, {}, "")
+            mark = secrets_mark(self._secrets_of(server), container_user(server, image), salt)
+            folder = self._store.secrets_folder(server["name"], mark or "")
+            specs.append(wanted_container(server, image, self._wish.fleet, folder, mark))
+        return specs, problems
 
     def _secrets_of(self, server: Server) -> t.Mapping[str, str]:
         return self._secrets.get(server["model"], {})
@@ -151,51 +161,80 @@ class Converger:
 
     # ---- act
 
-    def _apply(self, actions: t.Sequence[Action]) -> list[Outcome]:
-        ends = [action for action in actions if not action.starts]
-        with concurrent.futures.ThreadPoolExecutor(max_workers=_ENDS_AT_ONCE) as pool:
-            list(pool.map(self._end, ends))
-        for action in ends:
-            if action.kind == "forget":
-                self._store.drop_secrets(action.name, None)
-            elif action.kind == "remove" and action.before is not None and action.before.server not in self._kept():
-                self._store.drop_secrets(action.before.server, None)
-        outcomes: list[Outcome] = []
-        for wave in waves([action for action in actions if action.starts]):
-            starts = [self._start(action) for action in wave]
-            with concurrent.futures.ThreadPoolExecutor(max_workers=len(starts)) as pool:
-                ended = list(pool.map(Start.run, starts))
-            outcomes.extend(ended)
-            keep(self._store.folder, [outcome.measurement for outcome in ended if outcome.measurement])
-            if any(outcome.problem for outcome in outcomes):
-                break
-        return outcomes
+    def _apply(self, actions: t.Sequence[Action]) -> tuple[list[Outcome], dict[str, str]]:
+        """How what was attempted came out, in the order of the actions, and what was not, each with why."""
+        for action in actions:
+            if action.kind in MENDS:
+                self._mend(action)
+        rest = [action for action in actions if action.kind not in MENDS]
+        both = self._serving_on(rest)
+        starts = {action.name: self._start(action, action.name in both) for action in rest if action.starts}
+
+        def do(step: Step) -> Outcome:
+            action = rest[step.index]
+            if not action.starts:
+                return self._end(action)
+            start = starts[action.name]
+            return start.make_way() if step.kind == MAKE_WAY else start.run()
+
+        ended: dict[int, Outcome] = {}
+        skipped: dict[int, str] = {}
+        for step, result in carry_out(order(rest), do, lambda outcome: outcome.problem is not None):
+            if isinstance(result, Skipped):
+                skipped[step.index] = f"waits for what {rest[result.because.index].name} leaves or has"
+            elif step.kind != MAKE_WAY or result.problem:
+                ended[step.index] = result
+                keep(self._store.folder, [result.measurement] if result.measurement else [])
+        for index in skipped:
+            if rest[index].starts:
+                starts[rest[index].name].take_back()
+        return [ended[index] for index in sorted(ended)], {
+            rest[index].name: skipped[index] for index in sorted(skipped)
+        }
 
     def _kept(self) -> t.Container[str]:
         """The servers that keep their secrets though one of their containers is removed."""
         return self._servers if self._wish.state != "absent" else ()
 
-    def _end(self, action: Action) -> None:
-        """The actions that need no watching. Each is about containers of its own, so they may run at the same time."""
+    def _mend(self, action: Action) -> None:
+        """Names and files as they should be; takes no time."""
         engine, name, before = self._engine, action.name, action.before
-        if before is None:
-            return
-        if action.kind == "rename":
+        if action.kind == "forget":
+            self._store.drop_secrets(name, None)
+        elif before is not None and action.kind == "rename":
             engine.rename(before.name, name)
         elif action.kind == "put_back":
             engine.remove(name)
             engine.rename(name + PREVIOUS, name)
-        elif action.kind == "drop":
-            engine.remove(name + PREVIOUS)
-        else:
-            engine.stop(name, before.stop_seconds)
-            if action.kind == "remove":
-                engine.remove(name)
 
-    def _start(self, action: Action) -> Start:
+    def _end(self, action: Action) -> Outcome:
+        """The actions that end a container. Each has one of its own, so they may run at the same time."""
+        name = action.name + PREVIOUS if action.kind == "drop" else action.name
+        try:
+            if action.before is not None:
+                self._engine.stop(name, action.before.stop_seconds)
+                if action.kind != "stop":
+                    self._engine.remove(name)
+                if action.kind == "remove" and action.before.server not in self._kept():
+                    self._store.drop_secrets(action.before.server, None)
+        except FleetError as error:
+            return Outcome(action.name, [], not_ended(action.name, str(error).rstrip(".")))
+        return Outcome(action.name, [])
+
+    def _serving_on(self, actions: t.Sequence[Action]) -> set[str]:
+        """The servers whose present container serves until its replacement is ready."""
+        found, free = set(), host_facts()["memory_available_bytes"]
+        for action in actions:
+            if action.kind == "replace" and action.served and beside(action.before, action.after, free):
+                found.add(action.name)
+                if free is not None and action.after is not None and action.after.gpus is None:
+                    free -= action.after.memory_bytes
+        return found
+
+    def _start(self, action: Action, serves_on: bool) -> Start:
         server = self._servers[action.name]
         must_run = self._wish.state != "present" or action.served
-        return Start(action, server, self._secrets_of(server), must_run, self._store, self._report)
+        return Start(action, server, self._secrets_of(server), must_run, serves_on, self._store, self._report)
 
     # ---- tell
 
@@ -243,16 +282,19 @@ def _refused(problems: t.Sequence[str]) -> Refused:
     return Refused("Nothing was changed, for:\n- " + "\n- ".join(problems), problems=list(problems))
 
 
-def _failure_text(failed: t.Sequence[t.Mapping[str, t.Any]], waiting: t.Sequence[str]) -> str:
+def _failure_text(failed: t.Sequence[t.Mapping[str, t.Any]], skipped: t.Mapping[str, str]) -> str:
     parts = []
     for problem in failed:
+        if problem["kind"] == NOT_ENDED:
+            parts.append("{server} was not ended: {reason}.".format(**problem))
+            continue
         parts.append("{server} did not become ready in the stage {stage}: {reason}.".format(**problem))
         if problem["restored"]:
             parts.append("{server}: {restored}.".format(**problem))
         if problem["log_file"]:
             parts.append("Its whole log is in {log_file} on the host.".format(**problem))
-    if waiting:
-        parts.append(f"Not attempted after that: {', '.join(waiting)}.")
+    if skipped:
+        parts.append("Not attempted: {}.".format("; ".join(f"{name}, which {why}" for name, why in skipped.items())))
     return " ".join(parts)
 
 

@@ -14,6 +14,7 @@ import socket
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import PREVIOUS, Action, Observed
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.order import clash
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store, numeric_user
 
@@ -22,7 +23,6 @@ MIN_FREE_BYTES = 256 * 1024 * 1024
 # What the Docker Engine takes as a container's name (daemon/names of moby); it is also the name of a folder of ours.
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _SECRET_NAME = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.-]*")
-_ANY_ADDRESS = ("", "0.0.0.0", "::")
 # Kinds of actions that end what runs under a name before anything starts, or before the same server starts.
 _ENDING = ("remove", "stop", "replace", "restart", "put_back")
 
@@ -73,11 +73,11 @@ def problems(
             f"listen.port: {other.name} and {spec.name} both want port {spec.listen[1]} on {spec.listen[0]}. Give one "
             "another port."
             for other in taken
-            if _clash(other.listen, spec.listen)
+            if clash(other.listen, spec.listen)
         )
         taken.append(spec)
         if action.kind in ("create", "replace", "start"):
-            holders = [other.name for other in running if _clash(other.listen, spec.listen)]
+            holders = [other.name for other in running if clash(other.listen, spec.listen)]
             if not ended.intersection(holders):
                 found.extend(_port_problem(spec, holders[0] if holders else "another program"))
         if action.kind in ("create", "replace"):
@@ -86,12 +86,6 @@ def problems(
     if any(action.kind in ("create", "replace") for action in actions):
         found.extend(_disk_problem(store.folder))
     return found
-
-
-def _clash(one: tuple[str, int], other: tuple[str, int]) -> bool:
-    """Whether two servers cannot listen there at the same time."""
-    same_address = one[0] == other[0] or one[0] in _ANY_ADDRESS or other[0] in _ANY_ADDRESS
-    return one[1] == other[1] and same_address
 
 
 def _foreign_problems(action: Action, is_foreign: t.Callable[[str], bool]) -> t.Iterator[str]:

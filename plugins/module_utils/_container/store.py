@@ -15,7 +15,10 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
+import getpass
+import json
 import os
 import shutil
 import typing as t
@@ -34,10 +37,10 @@ class Store:
         self._secrets = os.path.join(self.folder, "secrets")
 
     @contextlib.contextmanager
-    def locked(self) -> t.Iterator[None]:
-        """Hold the host's lock; raises Refused at once when another run holds it.
+    def locked(self, purpose: str) -> t.Iterator[None]:
+        """Hold the host's lock; raises Refused at once, with who holds it, when another run does.
 
-        The kernel frees it when a run is killed.
+        purpose: what this run does, for whoever is refused meanwhile. The kernel frees the lock when a run is killed.
         """
         path = os.path.join(self.folder, "lock")
         with _told("write", path):
@@ -48,14 +51,13 @@ class Store:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 handle.seek(0)
-                holder = handle.read().strip() or "unknown"
                 raise Refused(
-                    f"Another run (process {holder}) is changing the servers of this host and holds {path}. Nothing "
-                    "was changed; run again when it has ended."
+                    f"Another run ({_holder(handle.read())}) is changing the servers of this host and holds {path}. "
+                    "Nothing was changed; run again when it has ended."
                 ) from error
             with _told("write", path):
                 handle.truncate(0)
-                handle.write(str(os.getpid()))
+                handle.write(json.dumps(_myself(purpose)))
                 handle.flush()
             yield
 
@@ -157,6 +159,34 @@ def numeric_user(user: str) -> tuple[int, int] | None:
     if not all(part.isdigit() for part in parts):
         return None
     return int(parts[0]), int(parts[-1])
+
+
+def _myself(purpose: str) -> dict[str, t.Any]:
+    """Who holds the lock, as it is written into it."""
+    try:
+        user = os.environ.get("SUDO_USER") or getpass.getuser()
+    except (KeyError, OSError):  # a user without a name
+        user = str(os.getuid())
+    return {
+        "pid": os.getpid(),
+        "user": user,
+        # sshd sets it: address and port of the controller, port of this host
+        "from": os.environ.get("SSH_CLIENT", "").split(" ")[0] or None,
+        "since": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "purpose": purpose,
+    }
+
+
+def _holder(text: str) -> str:
+    """Who holds the lock, in words, from what is written in it."""
+    try:
+        told = dict(json.loads(text))
+    except (ValueError, TypeError):
+        return f"process {text.strip() or 'unknown'}"
+    place = f" from {told['from']}" if told.get("from") else ""
+    return "process {pid} of {user}{place}, {purpose}, since {since}".format(
+        **{"pid": "unknown", "user": "unknown", "purpose": "", "since": "unknown", **told, "place": place}
+    )
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured 
     compared,
     measurement,
 )
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import observed_state
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import ContainerState, observed_state
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
@@ -28,6 +28,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.watch impor
 # Log lines that a failure carries in its result, and that are kept in the state folder.
 REPORTED_LINES = 60
 KEPT_LINES = 100000
+
+# The kind of a problem of a container that could not be ended.
+NOT_ENDED = "not_ended"
 
 Report = t.Callable[[str, Event], None]
 
@@ -45,8 +48,23 @@ class Outcome(t.NamedTuple):
     measurement: Measurement | None = None
 
 
+def not_ended(server: str, reason: str) -> dict[str, t.Any]:
+    """The problem of a container that could not be ended, in the form of a start's."""
+    return {
+        "server": server,
+        "kind": NOT_ENDED,
+        "reason": reason,
+        "stage": None,
+        "exit_code": None,
+        "oom_killed": False,
+        "log": [],
+        "log_file": None,
+        "restored": None,
+    }
+
+
 class Start:
-    """One server's start; run() is called once, in a thread of its own."""
+    """One server's start; run() is called once, in a thread of its own, after make_way() where there is a need."""
 
     def __init__(
         self,
@@ -54,24 +72,45 @@ class Start:
         server: t.Mapping[str, t.Any],
         secrets: t.Mapping[str, str],
         must_run: bool,
+        beside: bool,
         store: Store,
         report: Report,
     ) -> None:
         """
         server: the element of the option `servers` of vllm_servers; secrets: its secrets by name.
         must_run: whether it is to be started and become ready; else its container is only made.
+        beside: whether the container that it replaces serves on until it is ready.
         """
         self._action = action
         self._name = action.name
         self._server = server
         self._secrets = secrets
         self._must_run = must_run
+        self._beside = beside and must_run
         self._store = store
         self._report = lambda event: report(action.name, event)
         self._engine = Engine()
         self._watch = self._new_watch()
         self._began = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._created: str | None = None
+        self._made_way = False
+
+    def make_way(self) -> Outcome:
+        """Stop the present container early, for another server takes what it has."""
+        before = self._action.before
+        try:
+            if before is not None:
+                self._report(Event("created", "stopping the present one, which is in the way of another"))
+                self._made_way = True
+                self._engine.stop(self._name, before.stop_seconds)
+        except FleetError as error:
+            return Outcome(self._name, [], not_ended(self._name, str(error).rstrip(".")))
+        return Outcome(self._name, [])
+
+    def take_back(self) -> None:
+        """When run() will not be called: what was stopped to make way starts again."""
+        if self._made_way and self._action.served:
+            self._start_again()
 
     def run(self) -> Outcome:
         """Create or start it and see it ready; undo that when it fails."""
@@ -86,15 +125,25 @@ class Start:
             return Outcome(self._name, self._watch.timeline, self._undo(failure), memory, measured)
         if memory:
             self._report(Event("ready", "memory as the engine tells it", memory=memory))
+        try:
+            self._settle()
+        except FleetError as error:
+            # It serves, and the next run does what is left to do.
+            problem = self._problem(Failure("refused", str(error).rstrip(".")), None)
+            return Outcome(self._name, self._watch.timeline, problem, memory, measured)
+        return Outcome(self._name, self._watch.timeline, None, memory, measured)
+
+    def _settle(self) -> None:
+        """What follows on success: the Engine keeps it running, and what it replaced goes."""
         if self._must_run and self._action.kind != "wait":
             # Only a server that was once ready is brought back by the Engine; one that cannot start would be started
             # for ever.
             self._engine.set_restart_policy(self._name, RESTART_POLICY)
         if self._action.former is not None:
+            self._engine.stop(self._name + PREVIOUS, self._action.former.stop_seconds)
             self._engine.remove(self._name + PREVIOUS)
         if self._action.after is not None:
             self._store.drop_secrets(self._name, self._action.after.secrets_mark)
-        return Outcome(self._name, self._watch.timeline, None, memory, measured)
 
     def _make(self) -> None:
         """Everything before the start.
@@ -111,7 +160,7 @@ class Start:
         if kind in ("create", "replace"):
             self._created = self._engine.create(spec)
             self._report(Event("created", f"container created from {spec.image}"))
-        if self._action.before is not None and kind in ("replace", "restart"):
+        if self._action.before is not None and kind in ("replace", "restart") and not self._beside:
             self._report(Event("created", "stopping the present one"))
             self._engine.stop(
                 self._name + PREVIOUS if kind == "replace" else self._name, self._action.before.stop_seconds
@@ -140,18 +189,7 @@ class Start:
     def _undo(self, failure: Failure) -> dict[str, t.Any]:
         """Keep what tells of the failure, then restore what was there before; the failure as data."""
         inspect = self._engine.inspect(self._created or self._name)
-        state = observed_state(inspect) if inspect else None
-        problem: dict[str, t.Any] = {
-            "server": self._name,
-            "kind": failure.kind,
-            "reason": self._hidden(failure.reason),
-            "stage": self._watch.stage,
-            "exit_code": state.exit_code if state and not state.running and failure.kind == "exited" else None,
-            "oom_killed": bool(state and state.oom_killed),
-            "log": [self._hidden(line) for line in self._watch.tail][-REPORTED_LINES:],
-            "log_file": None,
-            "restored": None,
-        }
+        problem = self._problem(failure, observed_state(inspect) if inspect else None)
         if self._watch.tail:
             whole = self._engine.log_tail(self._created or self._name, KEPT_LINES) if inspect else self._watch.tail
             problem["log_file"] = self._store.keep_failed_log(self._name, map(self._hidden, whole))
@@ -164,6 +202,19 @@ class Start:
         if former is not None or self._action.kind == "create":
             self._store.drop_secrets(self._name, former.secrets_mark if former is not None else None)
         return problem
+
+    def _problem(self, failure: Failure, state: ContainerState | None) -> dict[str, t.Any]:
+        return {
+            "server": self._name,
+            "kind": failure.kind,
+            "reason": self._hidden(failure.reason),
+            "stage": self._watch.stage,
+            "exit_code": state.exit_code if state and not state.running and failure.kind == "exited" else None,
+            "oom_killed": bool(state and state.oom_killed),
+            "log": [self._hidden(line) for line in self._watch.tail][-REPORTED_LINES:],
+            "log_file": None,
+            "restored": None,
+        }
 
     def _restore(self) -> str:
         """Give the former container its name back, and start it when it served; how it is, in words."""
@@ -179,6 +230,10 @@ class Start:
             return "the former container was not stopped"
         if not self._action.served:
             return "the former container is back, stopped as it was"
+        return self._start_again()
+
+    def _start_again(self) -> str:
+        """Start the former container under its own name; how it is, in words."""
         self._report(Event("created", "putting back the former container"))
         watch = self._new_watch()
         listen = self._action.former.listen if self._action.former is not None else ("", 0)

@@ -156,7 +156,8 @@ def test_the_second_of_two_runs_is_refused(host: t.Any) -> None:
     while not host.containers():
         time.sleep(0.05)
     error = host.refused(server)
-    assert f"Another run (process {os.getpid()})" in str(error)
+    assert f"Another run (process {os.getpid()} of " in str(error)
+    assert f"state started of the fleet {host.fleet}, since 2" in str(error)
     assert "Nothing was changed" in str(error)
     first.join()
     assert host.run(server)["changed"] is False

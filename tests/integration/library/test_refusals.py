@@ -67,8 +67,20 @@ def test_a_port_in_use_is_named_with_who_has_it(host: t.Any) -> None:
 
 
 def test_all_problems_are_told_at_once(host: t.Any) -> None:
-    error = host.refused(host.server("a", image="no/such:1"), host.server("b", image="no/such:2"))
-    assert len(error.details["problems"]) == 2
+    """Of each kind one, also of a server whose image is missing."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        mounts = [{"source": "/no/such", "target": "/x", "read_only": True}]
+        missing = host.server("a", image="no/such:1", mounts=mounts, **elsewhere(other.getsockname()[1]))
+        stranger, changed = host.server("c"), host.server("d", image_id="sha256:0")
+        foreign = host.docker.containers.create(stranger["image"], name=stranger["name"])
+        try:
+            error = host.refused(missing, host.server("b", listen=None), stranger, changed)
+        finally:
+            foreign.remove(force=True)
+    told = error.details["problems"]
+    words = ["no/such:1", "listen are needed", "another build", "in use", "/no/such, for", "not of this fleet"]
+    assert [sum(word in problem for problem in told) for word in words] == [1] * len(words), told
+    assert len(told) == len(words)
 
 
 def test_two_servers_of_one_name_are_refused(host: t.Any) -> None:

@@ -11,15 +11,13 @@ import typing as t
 import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import (
-    Action,
     Observed,
     decide,
     decide_end,
     server_state,
-    waves,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import ContainerState
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec, Gpus
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
 
 
 def spec(name: str = "a", server: str | None = None, **changes: t.Any) -> ContainerSpec:
@@ -215,42 +213,6 @@ def test_decide_end(state: str, prune: bool, expected: list[tuple[str, str]]) ->
     observed = {one.spec.name: one for one in ones}
     actions = decide_end(["a", "gone", "zed"], observed, state, prune, ["a", "b", "gone", "other"])
     assert [(action.kind, action.name) for action in actions] == expected
-
-
-def starting(name: str, gpus: str = "", before: str | None = None, port: int = 0, was: int = 0) -> Action:
-    """A start on the GPUs of these letters, away from those of `before`, from port `was` to `port`."""
-
-    def one(ids: str, number: int) -> ContainerSpec:
-        return spec(name, gpus=Gpus("nvidia", tuple(ids)) if ids else None, listen=("127.0.0.1", number or hash(name)))
-
-    return Action(
-        "create" if before is None else "replace",
-        name,
-        (),
-        one(before, was) if before is not None else None,
-        one(gpus, port),
-    )
-
-
-WAVES = [
-    ([starting("a", "0"), starting("b", "1"), starting("c")], ["abc"]),
-    ([starting("a", "0"), starting("b", "0"), starting("c", "1")], ["ac", "b"]),
-    ([starting("a", "01"), starting("b", "12"), starting("c", "2"), starting("d", "0")], ["a", "bd", "c"]),
-    # b leaves the GPU that a takes, so b goes first
-    ([starting("a", "1", "0"), starting("b", "2", "1")], ["b", "a"]),
-    ([starting("a", "1"), starting("b", "2", "1")], ["b", "a"]),
-    # a circle, and two that share a GPU before and after
-    ([starting("a", "1", "0"), starting("b", "0", "1")], ["a", "b"]),
-    ([starting("a", "0", "0"), starting("b", "0", "0")], ["a", "b"]),
-    # a port that moves
-    ([starting("a", port=2), starting("b", port=3, before="", was=2)], ["b", "a"]),
-    ([], []),
-]
-
-
-@pytest.mark.parametrize(("actions", "expected"), WAVES)
-def test_waves(actions: list[Action], expected: list[str]) -> None:
-    assert ["".join(action.name for action in wave) for wave in waves(actions)] == expected
 
 
 @pytest.mark.parametrize(

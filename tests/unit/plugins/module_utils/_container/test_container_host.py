@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import os
 import pathlib
 import subprocess
@@ -25,24 +26,39 @@ HOLD = """
 import fcntl, sys, time
 handle = open(sys.argv[1], "a+")
 fcntl.flock(handle, fcntl.LOCK_EX)
-print("77", file=handle, flush=True)
+print(sys.argv[2], file=handle, flush=True)
 print(flush=True)
 time.sleep(60)
 """
 
 
-def test_the_lock_is_freed_by_the_death_of_its_holder(tmp_path: pathlib.Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "lock")], stdout=subprocess.PIPE)
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        (
+            '{"pid": 77, "user": "ada", "from": "10.0.0.1", "since": "2026-11-30", "purpose": "state started"}',
+            "process 77 of ada from 10.0.0.1, state started, since 2026-11-30",
+        ),
+        ("77", "process 77"),
+        ("", "process unknown"),
+        ("{}", "process unknown of unknown"),
+        ("[1]", "process"),
+    ],
+)
+def test_the_lock_tells_its_holder_and_is_freed_by_its_death(tmp_path: pathlib.Path, written: str, told: str) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "lock"), written], stdout=subprocess.PIPE)
     try:
         assert holder.stdout is not None
         holder.stdout.readline()
-        with pytest.raises(Refused, match="process 77"), Store(str(tmp_path)).locked():
+        with pytest.raises(Refused) as caught, Store(str(tmp_path)).locked("a test"):
             pass
+        assert told in str(caught.value)
     finally:
         holder.kill()
         holder.wait()
-    with Store(str(tmp_path)).locked():
-        assert (tmp_path / "lock").read_text() == str(os.getpid())
+    with Store(str(tmp_path)).locked("a test"):
+        mine = json.loads((tmp_path / "lock").read_text())
+    assert (mine["pid"], mine["purpose"]) == (os.getpid(), "a test")
 
 
 def test_the_salt_is_made_once_and_only_when_it_may_be(tmp_path: pathlib.Path) -> None:
@@ -57,7 +73,10 @@ def test_the_salt_is_made_once_and_only_when_it_may_be(tmp_path: pathlib.Path) -
 
 def test_what_the_file_system_refuses_is_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(Refused, match="set state_dir to another folder"), Store(str(tmp_path / "file" / "x")).locked():
+    with (
+        pytest.raises(Refused, match="set state_dir to another folder"),
+        Store(str(tmp_path / "file" / "x")).locked(""),
+    ):
         pass
     assert Store(str(tmp_path / "file")).keep_failed_log("a", ["x"]) is None
 
