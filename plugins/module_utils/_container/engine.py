@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import time
 import traceback
 import typing as t
 from http.client import HTTPException
@@ -15,7 +17,14 @@ from http.client import HTTPException
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import NANO
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.refusals import explained
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import LABEL_FLEET, ContainerSpec
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.streams import (
+    Stream,
+    docker_time,
+    observed_usage,
+    read_json,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineRefused, EngineUnreachable
+from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.progress import Usage
 
 DOCKER_IMPORT_ERROR: str | None = None
 try:
@@ -30,8 +39,6 @@ except ImportError:
 
 # Seconds for one answer of the Engine. Removing a container whose memory is large can take tens of seconds.
 ANSWER_SECONDS = 120
-# Bytes of output without a line end that are taken for a line.
-LINE_BYTES = 65536
 
 
 class Engine:
@@ -145,18 +152,30 @@ class Engine:
         with _translated(f"set the restart policy of the container {container}"):
             self._api.update_container(container, restart_policy={"Name": policy})
 
-    def log_lines(self, container: str) -> t.Iterator[str]:
-        """The container's output from its beginning, line by line as it is written; ends with the container."""
+    def log(self, container: str, since: str | None) -> Stream:
+        """The container's output as it is written, without the frames around it; ends with the container.
+
+        since: the Engine's time (RFC 3339) from which on it is given; None for its beginning.
+        """
+        query = {"follow": "1", "stdout": "1", "stderr": "1", **({"since": docker_time(since)} if since else {})}
         with _translated(f"read the log of the container {container}"):
-            rest = b""
-            for chunk in self._api.logs(container, stream=True, follow=True):
-                *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
-                if len(rest) > LINE_BYTES:
-                    lines, rest = [*lines, rest], b""
-                for line in lines:
-                    yield line.decode("utf-8", "replace")
-            if rest:
-                yield rest.decode("utf-8", "replace")
+            return Stream(self._api, f"containers/{container}/logs", query, True, _translated)
+
+    def events(self, container: str, actions: t.Sequence[str]) -> Stream:
+        """What happens to a container from now on, of these actions: one JSON object a line."""
+        filters = json.dumps({"type": ["container"], "container": [container], "event": list(actions)})
+        # The Engine may subscribe us a moment after it has answered, so the last second is asked for too; what it holds
+        # of that is nothing that a look at the container's state would not tell.
+        query = {"filters": filters, "since": f"{time.time() - 1:.3f}"}
+        with _translated(f"listen to the events of the container {container}"):
+            return Stream(self._api, "events", query, False, _translated)
+
+    def usage(self, container: str) -> Usage | None:
+        """What a container has used since its start; None when the Engine does not tell."""
+        with _translated(f"read what the container {container} uses"):
+            return observed_usage(
+                read_json(self._api, f"containers/{container}/stats", {"stream": "0", "one-shot": "1"})
+            )
 
     def log_tail(self, container: str, lines: int) -> list[str]:
         """The last lines of the container's output."""

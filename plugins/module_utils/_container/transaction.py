@@ -170,8 +170,6 @@ class Start:
         if self._action.kind in ("start", "restart"):
             # A start that fails is to end, so that it is seen.
             self._engine.set_restart_policy(self._name, "no")
-        if self._action.kind not in ("confirm", "wait"):
-            self._engine.start(self._name)
         probe = self._server["probe"]
         listen = self._server["listen"]
         names = tuple(probe["served_names"])
@@ -182,18 +180,23 @@ class Start:
             Expected(probe["kind"], names, probe["max_model_len"]) if names else None,
             self._watch,
             self._report,
+            begin=self._begin if self._action.kind not in ("confirm", "wait") else None,
         )
+
+    def _begin(self) -> None:
+        self._engine.start(self._name)
 
     # ---- when it fails
 
     def _undo(self, failure: Failure) -> dict[str, t.Any]:
         """Keep what tells of the failure, then restore what was there before; the failure as data."""
+        # What waits for the failure is to hear of it at once.
+        self._report(Event(self._watch.stage, "failed: " + self._hidden(failure.reason)))
         inspect = self._engine.inspect(self._created or self._name)
         problem = self._problem(failure, observed_state(inspect) if inspect else None)
         if self._watch.tail:
             whole = self._engine.log_tail(self._created or self._name, KEPT_LINES) if inspect else self._watch.tail
             problem["log_file"] = self._store.keep_failed_log(self._name, map(self._hidden, whole))
-        self._report(Event(self._watch.stage, "failed: " + problem["reason"]))
         former = self._action.former
         if former is not None:
             problem["restored"] = self._restore()
@@ -238,8 +241,8 @@ class Start:
         watch = self._new_watch()
         listen = self._action.former.listen if self._action.former is not None else ("", 0)
         try:
-            self._engine.start(self._name)
-            failure = follow(self._engine, self._name, endpoint.Server(*listen), None, watch, self._report)
+            server = endpoint.Server(*listen)
+            failure = follow(self._engine, self._name, server, None, watch, self._report, begin=self._begin)
         except FleetError as error:
             return f"the former container is back, and did not start: {error}"
         if failure:

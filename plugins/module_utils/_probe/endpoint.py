@@ -66,8 +66,13 @@ def healthy(server: Server, timeout: float = HEALTH_SECONDS) -> bool:
     return get(server, "/health", timeout).status == 200
 
 
-def model_problem(server: Server, served_names: t.Sequence[str], max_model_len: int | None) -> str | None:
-    """None when /v1/models lists what is wanted and no other base model, else what it lists instead."""
+def model_problem(
+    server: Server, served_names: t.Sequence[str], max_model_len: int | None, adapters: t.Sequence[str] = ()
+) -> str | None:
+    """None when /v1/models lists what is wanted and no other base model, else what it lists instead.
+
+    adapters: the names of the LoRA adapters that it must list too; it may list others, for they can be added later.
+    """
     answer = get(server, "/v1/models")
     if answer.status != 200:
         return f"/v1/models answered {answer}"
@@ -79,6 +84,10 @@ def model_problem(server: Server, served_names: t.Sequence[str], max_model_len: 
         return f"/v1/models answered something that is no list of models: {answer.body[:200]}"
     if set(served_names) != set(found):
         return f"it serves {', '.join(sorted(found)) or 'no model'}, not {', '.join(served_names)}"
+    missing = [name for name in adapters if not (cards.get(name) or {}).get("parent")]
+    if missing:
+        others = ", ".join(sorted(set(cards) - set(found))) or "none"
+        return f"it serves the adapters {others}, and not {', '.join(missing)}"
     wrong = [name for name in served_names if max_model_len and found[name] not in (None, max_model_len)]
     if wrong:
         return f"it serves {wrong[0]} with max_model_len {found[wrong[0]]}, not {max_model_len}"
