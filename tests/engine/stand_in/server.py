@@ -27,14 +27,20 @@ from urllib.parse import urlsplit
 
 VERSION = version("vllm")
 STAGES = ("arguments", "config", "engine", "weights", "kv_cache", "warmup", "serve")
+MIB = 2**20
 # The paths that need the key: GUARDED_PREFIX in vllm/entrypoints/serve/middleware/authenticate.py of 0.32.0.
 GUARDED = ("/v1", "/v2", "/inference", "/cohere")
 FREEZE = threading.Event()
+DEAD = threading.Event()
 
 
 def fault(name: str, default: str = "") -> str:
     """The value of STAND_IN_<name>, or its default."""
     return os.environ.get(f"STAND_IN_{name}", default)
+
+
+# Requests that the engine works on at the same time; others wait.
+SEATS = threading.Semaphore(int(fault("SEATS", "256")))
 
 
 # --- command line ---------------------------------------------------------------------------------------------------
@@ -154,7 +160,24 @@ def start(options: dict[str, Any]) -> None:
                 say(process, source, text)
             else:
                 log(text)
+        if stage == "weights":
+            burst(int(fault("LOG_BURST", "0")))
+            work_silently(float(fault("SILENT_SECONDS", "0")))
         time.sleep(pause)
+
+
+def burst(mib: int) -> None:
+    """Write so many MiB of different lines as fast as the log takes them."""
+    for number in range(mib * MIB // 128):
+        sys.stderr.write(f"(Worker pid=36) DEBUG burst {number:0110d}\n")
+
+
+def work_silently(seconds: float) -> None:
+    """Say nothing, and take 4 MiB of memory every 0.1 s, as an engine that loads does."""
+    taken = []
+    for _tenth in range(int(seconds * 10)):
+        taken.append(bytearray(os.urandom(1024)) * (4 * 1024))
+        time.sleep(0.1)
 
 
 def flood(lines_per_second: int) -> None:
@@ -171,32 +194,51 @@ def flood(lines_per_second: int) -> None:
 class Metrics:
     """The engine's counters under the names of vLLM 0.32's /metrics; guarded by one lock."""
 
-    TTFT_BOUNDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5)  # seconds
+    BOUNDS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5)  # seconds
+    # Of each histogram what an answer of the stand-in takes, in seconds.
+    TIMES = {
+        "time_to_first_token_seconds": 0.001,
+        "inter_token_latency_seconds": 0.0005,
+        "e2e_request_latency_seconds": 0.03,
+        "request_queue_time_seconds": 0.0,
+    }
 
     def __init__(self, model: str) -> None:
         self.labels = f'engine="0",model_name="{model}"'
         self.lock = threading.Lock()
         self.running = 0
+        self.waiting = 0
+        self.asleep = False
         self.totals: Counter[str] = Counter()
 
     def begin(self) -> None:
-        """A request entered the engine."""
+        """A request waits for the engine, until it has a free seat."""
         with self.lock:
+            self.waiting += 1
+        SEATS.acquire()
+        with self.lock:
+            self.waiting -= 1
             self.running += 1
 
-    def end(self, prompt: int, generated: int, reason: str) -> None:
-        """A request left the engine; tokens of prompt and answer."""
+    def token(self) -> None:
+        """A token was made."""
+        with self.lock:
+            self.totals["generated"] += 1
+
+    def end(self, prompt: int, reason: str) -> None:
+        """A request left the engine; tokens of its prompt."""
         with self.lock:
             self.running -= 1
             self.totals["prompt"] += prompt
-            self.totals["generated"] += generated
             self.totals[reason] += 1
             self.totals["requests"] += 1
+        SEATS.release()
 
     def text(self) -> str:
         """The page in Prometheus' text format."""
         with self.lock:
-            running, totals = self.running, Counter(self.totals)
+            running, waiting, totals = self.running, self.waiting, Counter(self.totals)
+            awake = not self.asleep
         lines: list[str] = []
 
         def add(name: str, kind: str, meaning: str, samples: list[tuple[str, str, float]]) -> None:
@@ -211,8 +253,17 @@ class Metrics:
             add(name, "counter", meaning, [("", "", value)])
 
         gauge("num_requests_running", "Number of requests in model execution batches.", running)
-        gauge("num_requests_waiting", "Number of requests waiting to be processed.", 0)
+        gauge("num_requests_waiting", "Number of requests waiting to be processed.", waiting)
         gauge("kv_cache_usage_perc", "KV-cache usage. 1 means 100 percent usage.", min(1.0, running / 256))
+        states = {"awake": awake, "weights_offloaded": not awake, "discard_all": False}
+        add(
+            "engine_sleep_state",
+            "gauge",
+            "Engine sleep state.",
+            [("", f',sleep_state="{name}"', value) for name, value in states.items()],
+        )
+        counter("prefix_cache_queries_total", "Prefix cache queries, in tokens.", totals["prompt"])
+        counter("prefix_cache_hits_total", "Prefix cache hits, in tokens.", totals["prompt"] // 2)
         counter("num_preemptions_total", "Cumulative number of preemption from the engine.", 0)
         counter("prompt_tokens_total", "Number of prefill tokens processed.", totals["prompt"])
         counter("generation_tokens_total", "Number of generation tokens processed.", totals["generated"])
@@ -222,18 +273,11 @@ class Metrics:
             "Count of successfully processed requests.",
             [("", f',finished_reason="{reason}"', totals[reason]) for reason in ("stop", "length", "abort", "error")],
         )
-        buckets = [("_bucket", f',le="{bound}"', totals["requests"]) for bound in self.TTFT_BOUNDS]
-        add(
-            "time_to_first_token_seconds",
-            "histogram",
-            "Histogram of time to first token in seconds.",
-            [
-                *buckets,
-                ("_bucket", ',le="+Inf"', totals["requests"]),
-                ("_count", "", totals["requests"]),
-                ("_sum", "", totals["requests"] * 0.001),
-            ],
-        )
+        count = totals["requests"]
+        for name, seconds in self.TIMES.items():
+            buckets = [("_bucket", f',le="{bound}"', count if bound >= seconds else 0) for bound in self.BOUNDS]
+            ends = [("_bucket", ',le="+Inf"', count), ("_count", "", count), ("_sum", "", count * seconds)]
+            add(name, "histogram", f"Histogram of {name}.", [*buckets, *ends])
         return "\n".join(lines) + "\n"
 
 
@@ -285,7 +329,9 @@ class Handler(BaseHTTPRequestHandler):
         if not self.allowed(path):
             return
         if path in ("/health", "/ping"):
-            self.reply(200)
+            self.reply(503 if DEAD.is_set() else 200)
+        elif path == "/is_sleeping" and os.environ.get("VLLM_SERVER_DEV_MODE") == "1":
+            self.reply(200, {"is_sleeping": self.metrics.asleep})
         elif path == "/version":
             self.reply(200, {"version": VERSION})
         elif path == "/load":
@@ -306,6 +352,10 @@ class Handler(BaseHTTPRequestHandler):
         path = urlsplit(self.path).path
         if not self.allowed(path):
             return
+        if path in ("/sleep", "/wake_up") and os.environ.get("VLLM_SERVER_DEV_MODE") == "1":
+            self.metrics.asleep = path == "/sleep"
+            self.reply(200)
+            return
         if path not in ("/v1/completions", "/v1/chat/completions", "/v1/embeddings"):
             self.reply(404, {"detail": "Not Found"})
             return
@@ -319,9 +369,12 @@ class Handler(BaseHTTPRequestHandler):
             aliases = ", ".join(self.served)
             self.error(404, f"The model `{model}` does not exist. Valid aliases: {aliases}.", "NotFoundError", "model")
             return
+        if DEAD.is_set():
+            self.error(500, "EngineCore encountered an issue. See stack trace for the root cause.", "EngineDeadError")
+            return
         self.metrics.begin()
-        while FREEZE.is_set():
-            time.sleep(3600)
+        while FREEZE.is_set() or self.metrics.asleep:
+            time.sleep(0.1)
         if path == "/v1/embeddings":
             self.embed(model, request.get("input", ""))
         else:
@@ -333,7 +386,7 @@ class Handler(BaseHTTPRequestHandler):
         tokens = sum(len(str(text).split()) for text in texts)
         data = [{"index": i, "object": "embedding", "embedding": [1.0, 0.0, 0.0, 0.0]} for i in range(len(texts))]
         usage = {"prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0}
-        self.metrics.end(tokens, 0, "stop")
+        self.metrics.end(tokens, "stop")
         self.reply(200, {"id": "embd-stand-in", "object": "list", "model": model, "data": data, "usage": usage})
 
     def generate(self, model: str, request: dict[str, Any], chat: bool) -> None:
@@ -349,9 +402,9 @@ class Handler(BaseHTTPRequestHandler):
             "model": model,
         }
         if not request.get("stream"):
-            text = "".join(words)
+            text = "".join(map(self.made, words))
             choice = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-            self.metrics.end(prompt, count, "length")
+            self.metrics.end(prompt, "length")
             self.reply(200, {**head, "choices": [{"index": 0, **choice, "finish_reason": "length"}], "usage": usage})
             return
         if chat:
@@ -361,14 +414,22 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("connection", "close")
         self.end_headers()
         for number, word in enumerate(words, 1):
-            part = {"delta": {"content": word}} if chat else {"text": word}
+            part = {"delta": {"content": self.made(word)}} if chat else {"text": self.made(word)}
             reason = "length" if number == count else None
             self.event({**head, "choices": [{"index": 0, **part, "finish_reason": reason}]})
         if (request.get("stream_options") or {}).get("include_usage"):
             self.event({**head, "choices": [], "usage": usage})
-        self.metrics.end(prompt, count, "length")
+        self.metrics.end(prompt, "length")
         self.wfile.write(b"data: [DONE]\n\n")
         self.close_connection = True
+
+    def made(self, word: str) -> str:
+        """A token as the engine makes it: it takes STAND_IN_TOKEN_SECONDS, and for ever when the engine is frozen."""
+        time.sleep(float(fault("TOKEN_SECONDS", "0")))
+        while FREEZE.is_set():
+            time.sleep(0.1)
+        self.metrics.token()
+        return word
 
     def event(self, content: dict[str, Any]) -> None:
         """One server-sent event."""
@@ -424,6 +485,7 @@ def serve(options: dict[str, Any]) -> None:
     log("INFO:     Application startup complete.")
     after(fault("FREEZE_AFTER"), FREEZE.set)
     after(fault("EXIT_AFTER"), engine_dies)
+    after(fault("DEAD_AFTER"), DEAD.set)
     server.serve_forever()
 
 
