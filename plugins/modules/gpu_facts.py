@@ -279,6 +279,17 @@ ansible_facts:
             members: {description: Interfaces of a bond, type: list, elements: str}
             pci_bus_id: {description: PCI address as the kernel writes it, type: str}
             numa_node: {description: NUMA node that it hangs on, type: int}
+        addresses:
+          description:
+            - Addresses at which other hosts may reach this one, of devices and of what stands on one (bonds, VLANs,
+              bridges).
+            - The bridges of container engines, and link-local addresses, are left out.
+          type: list
+          elements: dict
+          contains:
+            interface: {description: Name of the interface, type: str, sample: ens1f0np0}
+            address: {description: Address with its prefix, type: str, sample: 10.0.0.5/24}
+            speed_mbps: {description: Speed in Mbit/s; null while there is no link, type: int, sample: 100000}
         infiniband:
           description: Ports of InfiniBand and RoCE devices.
           type: list

@@ -37,6 +37,7 @@ def gpu_facts(run: kernel_log.Run | None = None, root: str = "/") -> dict[str, t
         "topology": joined,
         "kernel_log": _kernel_log(vendor, gpus, run, root),
         "interfaces": interfaces,
+        "addresses": network.addresses(root),
         "infiniband": infiniband,
         "host": host.host_facts(root),
     }

@@ -14,6 +14,7 @@ import typing as t
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Release
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.values import render_option
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.communication import one_host
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.options import option_arguments
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
 
@@ -87,7 +88,7 @@ def render_server(
         "image_id": image["id"],
         "entrypoint": (_KEY_WRAPPER if spec.secrets.api_key is not None else []) + entrypoint,
         "command": command(spec, release, entrypoint, profile),
-        "env": environment(spec, release, profile),
+        "env": {**one_host(release, len(gpus)), **environment(spec, release, profile)},
         "mounts": _mounts(spec, image, profile, settings),
         "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},
         "listen": {"address": str(spec.listen.address), "port": port},

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu import network
@@ -119,3 +121,31 @@ def test_infiniband(root):
 
 def test_a_host_without_a_network(tmp_path):
     assert network.interfaces(str(tmp_path)) == [] == network.infiniband(str(tmp_path))
+
+
+def test_addresses_stand_on_a_device(root):
+    sys = root + "/sys/class/net/"
+    for name, lower in (("bond0", "ens1f1np1"), ("bond0.12", "bond0"), ("br0", "bond0.12"), ("docker0", "veth12ab")):
+        os.makedirs(sys + name, exist_ok=True)
+        os.symlink("../" + lower, f"{sys}{name}/lower_{lower}")
+    os.makedirs(root + "/proc/net")
+    with open(root + "/proc/net/if_inet6", "w") as table:
+        table.write("fd000000000000000000000000000002 02 40 00 80     eth0\n")
+        table.write("fe800000000000000000000000000002 02 40 20 80     eth0\n")
+    given = [
+        ("lo", "127.0.0.1/8"),
+        ("br0", "10.0.0.5/24"),
+        ("docker0", "172.17.0.1/16"),
+        ("ens1f1np1", "10.1.0.5/24"),
+        ("ens1f1np1:1", "10.1.0.6/24"),
+    ]
+    assert network.addresses(root, lambda: given) == [
+        {"interface": "br0", "address": "10.0.0.5/24", "speed_mbps": None},
+        {"interface": "ens1f1np1", "address": "10.1.0.5/24", "speed_mbps": 100000},
+        {"interface": "ens1f1np1", "address": "10.1.0.6/24", "speed_mbps": 100000},
+        {"interface": "eth0", "address": "fd00::2/64", "speed_mbps": None},
+    ]
+
+
+def test_this_machine_has_a_loopback_address():
+    assert ("lo", "127.0.0.1/8") in network._ipv4()
