@@ -59,6 +59,7 @@ def root(tmp_path: Path) -> Path:
         "sys/class/net/ens1/speed": "100000\n",
         "sys/class/net/ens1/mtu": "9000\n",
         "sys/class/net/bond0/bonding/slaves": "ens1\n",
+        "proc/net/if_inet6": "fd000000000000000000000000000002 02 40 00 80     ens1\n",
         "sys/class/infiniband/mlx5_0/ports/1/state": "4: ACTIVE\n",
         "sys/class/infiniband/mlx5_0/ports/1/rate": "400 Gb/sec (4X NDR)\n",
         "sys/class/infiniband/mlx5_0/ports/1/link_layer": "InfiniBand\n",
