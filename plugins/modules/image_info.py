@@ -63,7 +63,8 @@ images:
     packages:
       description:
         - Versions of packages beside vLLM, by name; those that bring quantization methods (C(vllm-gguf-plugin),
-          C(vllm-bnb-plugin), C(bitsandbytes)), C(ray), and every package that registers a plugin of vLLM.
+          C(vllm-bnb-plugin), C(bitsandbytes)), C(flashinfer-python), which decides about the sampler,
+          C(ray), and every package that registers a plugin of vLLM.
         - Null when the image's Python could not be asked.
       type: dict
       sample: {bitsandbytes: 0.49.2, vllm-bnb-plugin: 0.1.0}

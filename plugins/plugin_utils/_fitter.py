@@ -15,10 +15,9 @@ import typing as t
 
 from packaging.version import Version
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, read_asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.estimate import estimate
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry, Unreadable
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.levers import Advice, Case, Tried, advise
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, settings
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.offer import Gpu
@@ -249,7 +248,7 @@ def _tried(
     device: Device,
 ) -> Tried:
     spec = _changed(subject.spec, changes)
-    asked, _faults = read_asked(spec.engine, spec.env)
+    asked, _faults = read_asked(spec.engine, spec.env, subject.packages(release))
     chosen = settings(release.version, asked, shape, device)
     return Tried(chosen, estimate(profile["weights"], shape, chosen, device, subject.earlier))
 

@@ -12,9 +12,9 @@ import dataclasses
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._fitter import advice
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, read_asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.correction import Earlier
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB, Ledger
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Ledger
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.levers import Advice, fix_of
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import Unreadable
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device

@@ -134,6 +134,11 @@ class Subject:
         # The files of a model at its revision are the same wherever they are.
         return Evidence(own, self.profile_on(offer) or self.profile, self.gpus_on(offer), offer.driver)
 
+    def packages(self, release: Release) -> t.Mapping[str, str] | None:
+        """What the image of this release holds beside vLLM; None where no host has it."""
+        image = self.image
+        return image.get("packages") if image and _holds(image, release) else None
+
     def ledger(self, release: Release, profile: t.Mapping[str, t.Any] | None, device: Device) -> Ledger:
         """The memory on a device, with the model's files as some host has them. Raises Unreadable."""
         shape, chosen = self._settled(release, profile, device)
@@ -150,7 +155,7 @@ class Subject:
         self, release: Release, profile: t.Mapping[str, t.Any] | None, device: Device
     ) -> tuple[Geometry, Settings]:
         shape = shape_of(profile)
-        asked, _faults = read_asked(self.spec.engine, self.spec.env)
+        asked, _faults = read_asked(self.spec.engine, self.spec.env, self.packages(release))
         return shape, settings(release.version, asked, shape, device)
 
 

@@ -584,3 +584,29 @@ def test_the_records_kept_here_hold_no_text_of_others() -> None:
         assert not {"log_lines", "notes", "error", "model_as_written"} & set(one)
         assert set(one["figures"]) <= set(records.FIGURES)
         assert one["source_repo"] and one["source_thread"]
+
+
+def test_what_a_source_says_is_used_for_its_own_record_alone() -> None:
+    said = {"r": {"source_thread": "log", "options": {"max_lora_rank": 64}, "env": {"A": "1"}, "packages": {}}}
+    known = {"m": {"config": {}}}
+    (own,) = records.read_cases([record(id="r", source_thread="log", max_num_seqs=8)], known, said)
+    assert (own.engine["max_lora_rank"], own.engine["max_num_seqs"], own.env["A"]) == (64, 8, "1")
+    assert (own.packages, own.sourced) == ({}, True)
+    (other,) = records.read_cases([record(id="r", source_thread="another")], known, said)
+    (alone,) = records.read_cases([record(id="r", source_thread="log")], known)
+    assert not other.sourced and other.packages is None and "max_lora_rank" not in alone.engine
+
+
+def test_every_kept_source_is_of_a_kept_record_and_says_where_it_stands() -> None:
+    kept = {one["id"]: one for one in records.load_records()}
+    for name, said in records.load_sources().items():
+        assert said["source_thread"] == kept[name]["source_thread"]
+        assert len(said["says"]) > 40
+        assert set(said) <= {"source_thread", "options", "env", "packages", "release", "says"}
+        # A figure of the log is nothing that a source may change.
+        assert set(said.get("options", {})) <= records._OPTIONS
+
+
+def test_constants_are_fitted_to_the_records_alone() -> None:
+    text = (records.HERE.parent / "memory" / "refit.py").read_text(encoding="utf-8")
+    assert "read_cases(records.load_records(path), records.load_models(beside=path))" in text

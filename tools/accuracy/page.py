@@ -73,6 +73,20 @@ def without_assumed(predictions: t.Sequence[Prediction]) -> str:
     return "Without those that do not state gpu_memory_utilization: " + "; ".join(parts) + "."
 
 
+def without_sources(predictions: t.Sequence[Prediction], plain: t.Sequence[Prediction]) -> str:
+    """What changes where records are read alone, without what their sources say beside them."""
+    ids = [one.case.id for one in predictions if one.case.sourced]
+    if not ids or not plain:
+        return "Nothing is known of these records' sources but what the records say."
+    every = {one.name: one for one in score.bars(predictions)}
+    parts = [
+        f"{one.name}: {one.measured} (n {one.count}, {_word(one)})"
+        for one in score.bars(plain)
+        if one.measured != every[one.name].measured
+    ]
+    return f"Without what the sources of {', '.join(ids)} say beside the records: " + "; ".join(parts) + "."
+
+
 def calibrated_on(predictions: t.Sequence[Prediction]) -> str:
     """What the calibrated records are of."""
     known = [one for one in predictions if one.calibrated and one.chosen]

@@ -152,7 +152,7 @@ class _Found:
     def look(self) -> None:
         """Everything that the case's facts allow."""
         case = self.case
-        asked, faults = read_asked(case.engine, case.env)
+        asked, faults = read_asked(case.engine, case.env, case.packages)
         for option, why in faults.items():
             self.unused[option] = why
         decisive = [option for option in _DECISIVE if option in faults]

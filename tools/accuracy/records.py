@@ -25,6 +25,10 @@ By date or form, KV tokens that are the blocks of one of several groups move the
 last that counts so. An assumed release is never older than the first that has the model's architecture. A record of V0
 is moved to 0.10.2 at the latest, the last release that has it.
 
+What a record's own source says and the record does not is in sources.json, each with where it stands: options,
+variables, packages of the image, the release. It is used where a report asks for it, and never where constants are
+fitted.
+
 Records are strangers' files: what is no number where one belongs is left out, and a record that cannot be read at all
 is a case that says so.
 """
@@ -50,6 +54,7 @@ GIB = 2**30
 HERE = pathlib.Path(__file__).resolve().parent
 RECORDS = HERE / "records.jsonl"
 MODELS = HERE / "models.json"
+SOURCES = HERE / "sources.json"
 
 Record = t.Mapping[str, t.Any]
 
@@ -330,7 +335,8 @@ class Case:
     where the model is not known (profile: {"weights": ...} as model_info has it, or None where no bytes are known);
     truth: FIGURES that the record has; family: one of FAMILIES; shared: others held memory of the GPU; unbudgeted: why
     nothing can be said of the budget as a whole, "" where something can; unusable: why nothing at all can be predicted,
-    "" where something can; assumed: of "utilization" and "gpu", what the record does not state and the release's
+    "" where something can; packages: of the image, where they are known; sourced: whether anything of it is from
+    sources.json; assumed: of "utilization" and "gpu", what the record does not state and the release's
     default or the product's sheet stands for; notes: what else was assumed.
     """
 
@@ -352,6 +358,8 @@ class Case:
     unusable: str
     assumed: frozenset[str]
     notes: tuple[str, ...]
+    packages: t.Mapping[str, str] | None = None
+    sourced: bool = False
 
     @property
     def stated(self) -> bool:
@@ -363,19 +371,32 @@ class Case:
 FAMILIES = ("mxfp4", "mla", "hybrid", "moe", "sliding", "multimodal", "dense")
 
 
-def read_cases(records: t.Iterable[Record], models: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[Case]:
+def read_cases(
+    records: t.Iterable[Record],
+    models: t.Mapping[str, t.Mapping[str, t.Any]],
+    sources: t.Mapping[str, t.Mapping[str, t.Any]] | None = None,
+) -> list[Case]:
     """The cases of records in either form.
 
-    models: {id: {"config": ..., "weights": as model_info has them, "basis": ...}}, see `load_models`.
+    models: {id: {"config": ..., "weights": as model_info has them, "basis": ...}}, see `load_models`; sources: what the
+    records' sources say beside them, see `load_sources`.
     """
     known = {name.lower(): entry for name, entry in models.items() if isinstance(entry, dict)}
-    return [_read(record, known, f"line{at}") for at, record in enumerate(records, 1)]
+    return [_read(record, known, f"line{at}", sources or {}) for at, record in enumerate(records, 1)]
 
 
-def _read(record: t.Any, known: t.Mapping[str, t.Mapping[str, t.Any]], name: str) -> Case:
+def _read(
+    record: t.Any,
+    known: t.Mapping[str, t.Mapping[str, t.Any]],
+    name: str,
+    sources: t.Mapping[str, t.Mapping[str, t.Any]],
+) -> Case:
     """The case of one record. Never raises."""
     try:
-        return _case({"id": name, **reduce(record)}, known)
+        short = {"id": name, **reduce(record)}
+        said = sources.get(short["id"], {})
+        # Another file may have another record of the same name.
+        return _case(short, known, said if said.get("source_thread") == short.get("source_thread") else {})
     except Exception as error:  # strangers' files: one odd record must not take the others' report away
         given = record.get("id") if isinstance(record, dict) else None
         return Case(
@@ -420,6 +441,11 @@ def load_models(path: pathlib.Path = MODELS, beside: pathlib.Path = RECORDS) -> 
         return own
     names = {name.lower() for name in own}
     return {**{name: entry for name, entry in _resolved(_entries(other)).items() if name.lower() not in names}, **own}
+
+
+def load_sources(path: pathlib.Path = SOURCES) -> dict[str, t.Any]:
+    """What sources say beside their records, by the record's id."""
+    return _entries(path)
 
 
 def reduce(record: Record) -> dict[str, t.Any]:
@@ -561,11 +587,11 @@ def _resolved(entries: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return found
 
 
-def _case(short: Record, known: t.Mapping[str, t.Mapping[str, t.Any]]) -> Case:
+def _case(short: Record, known: t.Mapping[str, t.Mapping[str, t.Any]], said: t.Mapping[str, t.Any]) -> Case:
     model = short.get("model") or ""
     entry = known.get(model.lower())
-    engine = dict(short["options"])
-    env = {name: str(value) for name, value in short.get("env", {}).items()}
+    engine = {**short["options"], **said.get("options", {})}
+    env = {name: str(value) for name, value in {**short.get("env", {}), **said.get("env", {})}.items()}
     truth = _of_the_fullest(short.get("figures", {}))
     category = tuple(short.get("category", ()))
     notes: list[str] = []
@@ -573,6 +599,8 @@ def _case(short: Record, known: t.Mapping[str, t.Mapping[str, t.Any]]) -> Case:
     architectures = (entry.get("config") or {}).get("architectures") if entry else None
     if basis in ("date", "form") and architectures:
         release = max(release, _first(str(architectures[0])), key=Version)
+    if "release" in said:
+        release, basis = said["release"], "image"
     version = Version(release)
     if short.get("engine") == "V0" and version >= _FIRST_V1_DEFAULT:
         env.setdefault("VLLM_USE_V1", "0")
@@ -632,6 +660,8 @@ def _case(short: Record, known: t.Mapping[str, t.Mapping[str, t.Any]]) -> Case:
         unusable=unusable,
         assumed=frozenset(name for name, is_assumed in assumed.items() if is_assumed),
         notes=tuple(notes),
+        packages=said.get("packages"),
+        sourced=bool(said),
     )
 
 

@@ -24,6 +24,7 @@ The JSON:
                 (means on the records that both say something of), nearer (ours, equal, theirs)
     records     id, model, family, release, release_basis (stated, image, development build, date, form), calibrated,
                 utilization_assumed (the record states none: the release's default), gpu_assumed (its bytes),
+                sourced (whether something of it is from sources.json),
                 gpu, gpu_gib, outcome, confidence, verdict ("" where it cannot be told), started (true, false, null:
                 says nothing of memory), fault (why nothing is predicted, "" where something is), unused (by quantity,
                 why it is not),
@@ -46,7 +47,7 @@ import compare
 import page
 import score
 from predict import GIB, Prediction, predict
-from records import MODELS, RECORDS, load_models, load_records, read_cases
+from records import MODELS, RECORDS, load_models, load_records, load_sources, read_cases
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -62,31 +63,33 @@ def main(arguments: t.Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     path = given.records or RECORDS
     models = load_models(given.models, path)
-    cases = read_cases(load_records(path), models)
-    predictions = [predict(case) for case in cases]
+    records = load_records(path)
+    predictions = [predict(case) for case in read_cases(records, models, load_sources())]
+    plain = [predict(case) for case in read_cases(records, models)]
     said = compare.ask(predictions, models) if given.peers else compare.run.load()
     if given.peers and given.records is None:
         compare.run.save(said)
     if given.records is None:
         (ROOT / "docs" / "accuracy.svg").write_text(page.picture(predictions), encoding="utf-8")
-        (ROOT / "docs" / "accuracy.md").write_text(whole_page(predictions, said), encoding="utf-8")
+        (ROOT / "docs" / "accuracy.md").write_text(whole_page(predictions, said, plain), encoding="utf-8")
     if given.json:
         given.json.write_text(json.dumps(data(predictions, said), indent=1) + "\n", encoding="utf-8")
-    print(summary(predictions, said))
+    print(summary(predictions, said, plain))
     if given.worst:
         for term in score.TERMS:
             print(f"\n## {term}\n\n{page.worst(predictions, term, given.worst)}")
     return 0
 
 
-def summary(predictions: t.Sequence[Prediction], said: compare.Said) -> str:
-    """What a terminal gets."""
+def summary(predictions: t.Sequence[Prediction], said: compare.Said, plain: t.Sequence[Prediction] = ()) -> str:
+    """What a terminal gets. plain: predictions of the records alone, without what their sources say beside them."""
     used = [one for one in predictions if not one.fault]
     return "\n\n".join(
         [
             f"{len(used)} of {len(predictions)} records are of use.",
             page.bars(score.bars(predictions)),
             page.without_assumed(predictions),
+            page.without_sources(predictions, plain),
             page.calibrated_on(predictions),
             page.terms(predictions, None, ""),
             page.terms(predictions, score.by_family, "family"),
@@ -101,7 +104,7 @@ def summary(predictions: t.Sequence[Prediction], said: compare.Said) -> str:
     )
 
 
-def whole_page(predictions: t.Sequence[Prediction], said: compare.Said) -> str:
+def whole_page(predictions: t.Sequence[Prediction], said: compare.Said, plain: t.Sequence[Prediction] = ()) -> str:
     """docs/accuracy.md."""
     found = score.bars(predictions)
     used = sum(not one.fault for one in predictions)
@@ -122,8 +125,11 @@ GiB (0.09 with it), the available KV has 0.027 GiB either way.
 {page.calibrated_on(predictions)}
 
 Records that do not state gpu_memory_utilization are scored with the release's default ("utilization assumed"); they
-never count as calibrated. One rule of reading (tools/accuracy/records.py) was made after its effect had been seen:
-gt186, a build without a number, is read as 0.27.0, for its capacity is met from 0.26.0 on and with no earlier release.
+never count as calibrated. What a record's own source says and the record does not (the rank of adapters, the packages
+beside vLLM, the rest of a command) is in `tools/accuracy/sources.json`; the constants are fitted without it. Two
+readings were made after their effect had been seen: gt186, a build without a number, is 0.27.0, for its capacity is met
+from 0.26.0 on and with no earlier release; and gt009 is taken to be of an image with FlashInfer, which its release's
+image is, while the other rows of its page are not.
 
 ## What is weak
 
@@ -136,6 +142,8 @@ Thin: fewer than {page.THIN} records say so.
 {page.bars(found)}
 
 {page.without_assumed(predictions)}
+
+{page.without_sources(predictions, plain)}
 
 ## Available KV cache
 
@@ -234,6 +242,7 @@ def _record(one: Prediction) -> dict[str, t.Any]:
         "calibrated": one.calibrated,
         "utilization_assumed": "utilization" in case.assumed,
         "gpu_assumed": "gpu" in case.assumed,
+        "sourced": case.sourced,
         "gpu": case.device.name if case.device else None,
         "gpu_gib": round(case.device.total / GIB, 2) if case.device else None,
         "outcome": case.outcome,

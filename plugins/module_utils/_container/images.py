@@ -31,7 +31,7 @@ for d in m.distributions():
         pass
 print(json.dumps({"version": version, "packages": packages}))
 """
-_NAMES = ("bitsandbytes", "ray", "vllm-bnb-plugin", "vllm-gguf-plugin")
+_NAMES = ("bitsandbytes", "flashinfer", "flashinfer-python", "ray", "vllm-bnb-plugin", "vllm-gguf-plugin")
 _GROUPS = ("vllm.general_plugins", "vllm.platform_plugins")
 _VERSION = re.compile(r"^v?\d+\.\d+\.\d+\S*$")
 _TAG_VERSION = re.compile(r":v?(?P<version>\d+(?:\.\d+){2,3}(?:\.post\d+)?)")

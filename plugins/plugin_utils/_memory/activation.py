@@ -11,33 +11,28 @@ recorded starts confirm them, and give the width of the interval (data/memory/te
 
 from __future__ import annotations
 
-import math
-import typing as t
-
 from packaging.version import Version
 
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import MIB
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Term
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.sampler import Way, sampler, ways
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.spread import around, basis
 
-MIB = 2**20
-_Sampling = t.Literal["known", "flashinfer", "none"]
-# v1/sample/ops/topk_topp_triton.py: from here on the mask of top-k and top-p needs no sorted copy.
-_TRITON_SAMPLER = Version("0.17.0")
-# v1/sample/ops/topk_topp_sampler.py: FlashInfer samples by default in these releases, where it is installed.
-_FLASHINFER_IF_INSTALLED = (Version("0.8.0"), Version("0.12.0"))
-_FLASHINFER_AGAIN = Version("0.21.0")
 # v1/worker/workspace.py: from here on the buffers of experts stay when the forward pass is over.
 _KEPT_WORKSPACE = Version("0.14.0")
 # Intermediate values of experts: moe_intermediate of one chunk at most, VLLM_FUSED_MOE_CHUNK_SIZE in envs.py.
 _SMALL_CHUNK, _NO_CHUNK = Version("0.12.0"), Version("0.18.0")
 # memory_profiling in utils/mem_utils.py: from here on what stays is counted as consumed, not as activation.
 PERSISTENT_APART = Version("0.27.0")
+_ROWS_ALONE = Version("0.7.3")
 _ONE_CACHE = Version("0.8.0")
 _LATENT_PROFILED = Version("0.11.0")
-# DEFAULT_VOCAB_PADDING_SIZE in model_executor/layers/vocab_parallel_embedding.py.
-_VOCAB_PADDING = 64
+# profile_run in v1/worker/gpu_model_runner.py: items are rounded up in 0.8.0 to 0.9.2, down in 0.10.2 and later
+# (MultiModalBudget); each is spread out to the whole budget in 0.11.0 to 0.12.0, no longer in 0.14.0.
+_WHOLE_ITEMS = Version("0.10.0")
+_SPREAD_OUT = (Version("0.11.0"), Version("0.14.0"))
 # Hidden states, residual, and what is made of them, as multiples of the hidden size. Two starts of 0.19.0 whose forward
 # pass is the peak (intermediate sizes 11008 and 12800) leave as much beside the projections.
 _STREAMS = 3.75
@@ -47,13 +42,13 @@ def activation(shape: Geometry, chosen: Settings, device: Device, stage: int = 0
     """Peak of the profile run on each GPU of one pipeline stage, bytes."""
     if device.kind == "cpu":
         return Term("activation", 0, 0, 0)
-    peak = floor = _peak(shape, chosen, device, stage, "known")
-    if chosen.engine == "V1" and _FLASHINFER_IF_INSTALLED[0] <= chosen.release < _FLASHINFER_IF_INSTALLED[1]:
-        # The image has it, a plain installation of the package has not.
-        floor = _peak(shape, chosen, device, stage, "flashinfer")
+    expected, least = ways(chosen, device)
+    peak = floor = _peak(shape, chosen, device, stage, expected)
+    if least != expected:
+        floor = _peak(shape, chosen, device, stage, least)
     elif chosen.engine == "V0" and chosen.chunked_prefill:
         # One start of V0 with chunked prefill took no more than its forward pass.
-        floor = _peak(shape, chosen, device, stage, "none")
+        floor = _peak(shape, chosen, device, stage, None)
     if chosen.release >= PERSISTENT_APART:
         stays = persistent(shape, chosen, device)
         peak, floor = peak - stays, floor - stays
@@ -77,7 +72,7 @@ def kind(shape: Geometry, chosen: Settings) -> str:
     return "multimodal" if chosen.is_multimodal else "moe" if shape.is_moe else "dense"
 
 
-def _peak(shape: Geometry, chosen: Settings, device: Device, stage: int, sampling: _Sampling) -> float:
+def _peak(shape: Geometry, chosen: Settings, device: Device, stage: int, way: Way | None) -> float:
     last = stage in (-1, chosen.asked.pipeline_parallel - 1) or chosen.asked.pipeline_parallel == 1
     width = value_bytes(chosen)
     tokens, hidden = chosen.max_num_batched_tokens, shape.hidden
@@ -93,13 +88,12 @@ def _peak(shape: Geometry, chosen: Settings, device: Device, stage: int, samplin
     forward = _forward(shape, chosen, width) + (0 if chosen.release >= _KEPT_WORKSPACE else experts)
     if chosen.release >= _KEPT_WORKSPACE:
         stays += experts
-    sampler = 0.0
-    if last and not chosen.is_pooling and sampling != "none":
+    sampled = 0.0
+    if last and not chosen.is_pooling and way:
         # The hidden states of every token are still there, those of the rows to sample twice: taken out, and random.
         rows = _rows(shape, chosen)
-        sampler = width * (tokens + 2 * rows) * hidden
-        sampler += _sampler(shape, chosen, device, rows, sampling == "flashinfer")
-    return max(encoder, stays + max(forward, sampler))
+        sampled = width * (tokens + 2 * rows) * hidden + sampler(shape, chosen, device, rows, way, width)
+    return max(encoder, stays + max(forward, sampled))
 
 
 def _cublas(device: Device) -> float:
@@ -156,36 +150,19 @@ def _experts(shape: Geometry, chosen: Settings) -> float:
 
 
 def _rows(shape: Geometry, chosen: Settings) -> int:
-    """Requests that the profile run samples for: max_num_seqs, fewer where there are fewer tokens. With V0 each has an
+    """Requests that the profile run samples for: max_num_seqs, fewer where there are fewer tokens.
+
+    Until 0.7.2 V1 has logits of every token (profile_run in v1/worker/gpu_model_runner.py). With V0 each has an
     image of the largest size (profile_run of 0.8.5).
     """
     rows = min(chosen.max_num_seqs, chosen.max_num_batched_tokens)
+    if chosen.engine == "V1" and chosen.release < _ROWS_ALONE:
+        return chosen.max_num_batched_tokens
     if chosen.engine == "V0" and chosen.is_multimodal and shape.architecture not in _ENCODER_DECODER:
         return max(1, min(rows, chosen.max_num_batched_tokens // _item(shape)[0]))
     return rows
 
 
-def _sampler(shape: Geometry, chosen: Settings, device: Device, rows: int, flashinfer: bool) -> float:
-    """Logits and what sampling makes of them."""
-    width = value_bytes(chosen)
-    vocab = math.ceil(shape.vocab / _VOCAB_PADDING) * _VOCAB_PADDING
-    if chosen.runner == 2:
-        # v1/worker/gpu/sample/sampler.py of 0.31.0: dummy requests ask for nothing, and no copy of the logits is made.
-        return width * rows * vocab
-    if chosen.speculative_tokens:
-        # The rejection sampler gets two rows a request (_dummy_sampler_run).
-        rows *= 2
-    if chosen.engine == "V0" or (chosen.release < _TRITON_SAMPLER and not flashinfer) or rows < 8 and not flashinfer:
-        # Logits in 16 and 32 bits, sorted, their places in 64 bits, probabilities and the buffers of the sort.
-        return (36 + width) * rows * vocab
-    # Logits as computed and in 32 bits, probabilities, and random numbers or masked logits as many.
-    masks = 4 * min(rows, _PROCESSORS.get(device.capability, 132)) * vocab
-    return (12 + width) * rows * vocab + (0 if flashinfer or chosen.release >= _FLASHINFER_AGAIN else masks)
-
-
-# Streaming multiprocessors by compute capability (the largest common product), each of which has a buffer of one row in
-# apply_top_k_top_p_triton.
-_PROCESSORS = {75: 40, 80: 108, 86: 84, 89: 142, 90: 132, 100: 148, 103: 148, 120: 188, 121: 48}
 _ENCODER_DECODER = ("WhisperForConditionalGeneration",)
 
 
@@ -203,10 +180,15 @@ def _media(shape: Geometry, chosen: Settings, width: int) -> tuple[float, float]
     if asked.limit_mm and all(value == 0 for value in asked.limit_mm.values()):
         return 0.0, 0.0
     item, patches, values, inner, wide = _item(shape)
-    tokens = max(chosen.max_num_batched_tokens, item) // item * item
+    budget = max(chosen.max_num_batched_tokens, item)
+    items = -(-budget // item) if chosen.release < _WHOLE_ITEMS else budget // item
     if chosen.engine == "V0":
-        tokens = _rows(shape, chosen) * item
+        items = _rows(shape, chosen)
+    tokens = items * item
     kept = width * tokens * (patches * values + shape.hidden)
+    if chosen.engine == "V1" and _SPREAD_OUT[0] <= chosen.release < _SPREAD_OUT[1] and item < budget:
+        # Each item's embeddings are copied into as many rows as all items may have, and the last item's stay as well.
+        kept = width * (tokens * patches * values + (items * budget + item) * shape.hidden)
     return kept + width * tokens * patches * (4 * inner + 2 * wide), kept
 
 

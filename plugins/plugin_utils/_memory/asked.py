@@ -15,7 +15,11 @@ import re
 import typing as t
 from decimal import Decimal
 
+MIB = 2**20
 GIB = 2**30
+
+# FlashInfer's distribution, and what it was called before 0.2.0.
+FLASHINFER = ("flashinfer-python", "flashinfer")
 
 # human_readable_int in vllm/utils/argparse_utils.py of 0.32.0: small suffixes are decimal, large ones binary and
 # without fractions.
@@ -100,6 +104,7 @@ class Asked:
     speculative, limit_mm: the JSON of speculative_config and limit_mm_per_prompt. compilation_level, capture_sizes,
     max_capture_size, cudagraph_mode: what is said of graphs. env: the spec's variables.
     unread: options and values that nothing here is computed from, though vLLM may take memory for them.
+    flashinfer: the version of FlashInfer in the image, "" where it has none, None where nothing is known of the image.
     cpu_kv_bytes: the variable VLLM_CPU_KVCACHE_SPACE, which on a CPU overrides kv_cache_memory_bytes (platforms/cpu.py
     of 0.32.0).
     """
@@ -145,6 +150,7 @@ class Asked:
     limit_mm: t.Mapping[str, t.Any] | None = None
     cpu_offload_gib: float = 0.0
     env: t.Mapping[str, str] = dataclasses.field(default_factory=dict)
+    flashinfer: str | None = None
     unread: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -168,10 +174,12 @@ class Asked:
         return self.workers * self.data_parallel
 
 
-def read_asked(engine: t.Mapping[str, t.Any], env: t.Mapping[str, str]) -> tuple[Asked, dict[str, str]]:
+def read_asked(
+    engine: t.Mapping[str, t.Any], env: t.Mapping[str, str], packages: t.Mapping[str, str] | None = None
+) -> tuple[Asked, dict[str, str]]:
     """What is asked, and for each option whose value cannot be meant the reason why not. Never raises.
 
-    engine, env: those of the spec.
+    engine, env: those of the spec. packages: of the image, as image_info has them; None where they are not known.
     """
     found: dict[str, t.Any] = {}
     faults: dict[str, str] = {}
@@ -209,6 +217,8 @@ def read_asked(engine: t.Mapping[str, t.Any], env: t.Mapping[str, str]) -> tuple
     found["cpu_offload_gib"] = _positive(engine.get("cpu_offload_gb"))
     found.update(_graphs(engine))
     found["env"] = dict(env)
+    if packages is not None:
+        found["flashinfer"] = next((packages[name] for name in FLASHINFER if name in packages), "")
     others = set(engine) - _READ - _WITHOUT_MEMORY
     found["unread"] = tuple(sorted((str(name), repr(engine[name])) for name in others))
     return Asked(**found), faults

@@ -18,9 +18,9 @@ import math
 import statistics
 import typing as t
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import Asked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, Asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB, Ledger, Term
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Ledger, Term
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings
 
 Terms = t.Mapping[str, Term]
@@ -63,10 +63,13 @@ _RESOLVED = ("cpu_kv_bytes",)
 # The variables that the estimate reads, less VLLM_CPU_KVCACHE_SPACE, which is in the load. No other is in the digest:
 # it is kept where others can read it, and weak secrets could be guessed from it.
 _VARIABLES = (
+    "PYTORCH_ALLOC_CONF",
+    "PYTORCH_CUDA_ALLOC_CONF",
     "VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE",
     "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS",
     "VLLM_MLA_DISABLE",
     "VLLM_PP_LAYER_PARTITION",
+    "VLLM_USE_FLASHINFER_SAMPLER",
     "VLLM_USE_V1",
     "VLLM_USE_V2_MODEL_RUNNER",
 )

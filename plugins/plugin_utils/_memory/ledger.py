@@ -9,8 +9,6 @@ import dataclasses
 import math
 import typing as t
 
-GIB = 2**30
-
 Confidence = t.Literal["calibrated", "fitted", "low"]
 
 

@@ -15,8 +15,9 @@ import typing as t
 
 from packaging.version import Version
 
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, MIB
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB, Ledger
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Ledger
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings
 
 FITS = "fits"
@@ -400,7 +401,7 @@ def _own_cache_size(case: Case, start: Tried) -> _Steps:
     if not size:
         return
     kv, room = _margins(ledger)
-    step = 2**20
+    step = MIB
     if kv < 0:
         needed = -(-ledger.kv_needed // step) * step
         yield {"kv_cache_memory_bytes": needed}, "so much less is left for all else on the device"

@@ -17,6 +17,8 @@ import typing as t
 
 from packaging.version import Version
 
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.adapters import Part, adapters, extra_vocabulary
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.allocator import Allocator, allocator
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Term
@@ -24,12 +26,9 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading impo
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Settings
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.stages import stages
 
-_MIB = 2**20
 _WIDE = ("float32", "float")
 # DEFAULT_VOCAB_PADDING_SIZE in model_executor/layers/vocab_parallel_embedding.py of 0.6.0 to 0.33.0.
 _VOCAB_PADDING = 64
-# lora_extra_vocab_size is 256 by default up to 0.11.2 (model_executor/models/llama.py).
-_EXTRA_VOCAB, _EXTRA_VOCAB_UNTIL = 256, Version("0.12.0")
 _FULL = "full_attention"
 # Linear layers: what quantization while loading makes smaller, and adapters attach to.
 _LINEAR = ("attention", "key_value", "qkv", "latent", "state", "mlp", "expert", "shared_expert")
@@ -169,15 +168,6 @@ class _Stored:
     draft: float
 
 
-@dataclasses.dataclass(frozen=True)
-class _Stage:
-    """share: of all layers' bytes."""
-
-    share: float
-    is_first: bool
-    is_last: bool
-
-
 def weights(found: t.Mapping[str, t.Any], shape: Geometry, chosen: Settings) -> tuple[Term, ...]:
     """One term for each pipeline stage: bytes on each of its GPUs.
 
@@ -187,11 +177,12 @@ def weights(found: t.Mapping[str, t.Any], shape: Geometry, chosen: Settings) -> 
     shares = _shares(shape, chosen)
     padding = [stored.loaded["expert"] * shares["expert"] * (one - 1) for one in _mxfp4_padding(shape, chosen)]
     # What is added to the parameters once they are loaded.
-    beside = _latent_copies(shape, chosen) + _layer_waste(stored, shares, shape, chosen)
+    blocks = allocator(chosen.asked.env)
+    beside = _latent_copies(shape, chosen) + _layer_waste(stored, shares, shape, chosen, blocks)
     terms = []
     for stage, size in zip(_parts(stored, shape, chosen), parameters(found, shape, chosen), strict=True):
-        fixed = size + beside * stage.share + _adapters(shape, chosen, stage)
-        fixed += sum(_waste((one,)) for one in _vocabulary(stored, shape, chosen, stage))
+        fixed = size + beside * stage.share + adapters(shape, chosen, stage)
+        fixed += sum(blocks.waste((one,)) for one in _vocabulary(stored, shape, chosen, stage))
         fixed -= min(fixed, chosen.asked.cpu_offload_gib * GIB)
         low, expected, high = (fixed + one * stage.share for one in padding)
         down, up = _margins(stored, shape, chosen)
@@ -217,14 +208,14 @@ def parameters(found: t.Mapping[str, t.Any], shape: Geometry, chosen: Settings) 
     return tuple(sizes)
 
 
-def _parts(stored: _Stored, shape: Geometry, chosen: Settings) -> tuple[_Stage, ...]:
+def _parts(stored: _Stored, shape: Geometry, chosen: Settings) -> tuple[Part, ...]:
     """The pipeline stages with the share of the layers' bytes that each has."""
     asked = chosen.asked
     ranges = stages(shape.layers, asked.pipeline_parallel, asked.layer_partition, chosen.release)
     sizes = stored.layers[: shape.layers]
     whole = sum(sizes)
     return tuple(
-        _Stage(
+        Part(
             sum(sizes[begin:end]) / whole if whole else (end - begin) / shape.layers,
             index == 0,
             index == len(ranges) - 1,
@@ -328,11 +319,10 @@ def _encoder_share(chosen: Settings) -> float:
     return 0.0 if chosen.release >= _ENCODER_LEFT_OUT and (none or asked.language_model_only) else 1.0
 
 
-def _vocabulary(stored: _Stored, shape: Geometry, chosen: Settings, stage: _Stage) -> tuple[float, float]:
+def _vocabulary(stored: _Stored, shape: Geometry, chosen: Settings, stage: Part) -> tuple[float, float]:
     """Bytes of embedding and head on one GPU of a stage. A tied head is the embedding, which the last stage then has as
     well (LlamaModel in model_executor/models/llama.py)."""
-    extra = _EXTRA_VOCAB if chosen.asked.lora and chosen.release < _EXTRA_VOCAB_UNTIL else 0
-    rows = _up(_up(shape.vocab, _VOCAB_PADDING) + extra, _VOCAB_PADDING)
+    rows = _up(_up(shape.vocab, _VOCAB_PADDING) + extra_vocabulary(shape, chosen), _VOCAB_PADDING)
     share = rows / shape.vocab / chosen.asked.tensor_parallel
     has_embedding = stage.is_first or (stage.is_last and shape.tied) or shape.model_type in _EMBEDDING_EVERYWHERE
     has_head = (stage.is_last or shape.model_type in _HEAD_EVERYWHERE) and not shape.tied and not chosen.is_pooling
@@ -349,33 +339,9 @@ def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-def _waste(sizes: t.Sequence[float], times: int = 1) -> float:
-    """Bytes of tensors' blocks that stay unused: kMinLargeAlloc, kRoundLarge and should_split of torch's allocator.
-
-    Blocks of 10 MiB and more are rounded up to 2 MiB, smaller ones share blocks of 20 MiB; what is left over stays with
-    the tensor unless it is more than 1 MiB. sizes: of one layer's tensors; times: such layers.
-    """
-    lost = 0.0
-    for size in sizes:
-        left = -size % (2 * _MIB)
-        lost += times * left if size >= 10 * _MIB and left <= _MIB else 0.0
-    shared = [size for size in sizes if _MIB < size < 10 * _MIB]
-    free: list[float] = []
-    # A few layers tell what all of them lose.
-    tried = min(times, 8)
-    for size in shared * tried:
-        fitting = min((block for block in free if block >= size), default=0.0)
-        if fitting:
-            free.remove(fitting)
-        left = (fitting or 20.0 * _MIB) - size
-        if left <= _MIB:
-            lost += left * times / tried
-        elif left >= min(shared):
-            free.append(left)
-    return lost
-
-
-def _layer_waste(stored: _Stored, shares: t.Mapping[str, float], shape: Geometry, chosen: Settings) -> float:
+def _layer_waste(
+    stored: _Stored, shares: t.Mapping[str, float], shape: Geometry, chosen: Settings, blocks: Allocator
+) -> float:
     """What the allocator leaves unused of all layers of a plain decoder, whose queries, keys and values are one tensor
     (QKVParallelLinear) and whose gate and up projection are one as well (MergedColumnParallelLinear)."""
     if (
@@ -392,7 +358,7 @@ def _layer_waste(stored: _Stored, shares: t.Mapping[str, float], shape: Geometry
     width = 1 if shape.quantization or chosen.asked.quantization else 4 if chosen.asked.dtype in _WIDE else 2
     matrix = shape.intermediate * shape.hidden * width / chosen.asked.tensor_parallel
     down = part["mlp"] / (3 if part["mlp"] > 2.5 * matrix else 2)
-    return _waste((queries, outputs, part["mlp"] - down, down), shape.layers)
+    return blocks.waste((queries, outputs, part["mlp"] - down, down), shape.layers)
 
 
 def _mxfp4_padding(shape: Geometry, chosen: Settings) -> tuple[float, float, float]:
@@ -464,27 +430,6 @@ def _has_draft(chosen: Settings) -> bool:
     """Whether the draft layers of the checkpoint are loaded."""
     speculative = chosen.asked.speculative or {}
     return str(speculative.get("method", "")).endswith("mtp")
-
-
-def _adapters(shape: Geometry, chosen: Settings, stage: _Stage) -> float:
-    """Bytes of the slots for adapters: create_lora_weights in lora/layers of 0.33.0, without fully_sharded_loras.
-
-    The narrow side of a layer that is split by columns is whole on every GPU, and so is the wide side of one that is
-    split by rows.
-    """
-    asked = chosen.asked
-    if not asked.lora:
-        return 0.0
-    tensor = asked.tensor_parallel
-    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    attention = 3 * shape.hidden + (queries + 2 * max(keys, shape.head_dim * tensor)) / tensor
-    attention += queries / tensor + shape.hidden
-    feed_forward = 2 * shape.hidden + 3 * shape.intermediate / tensor + shape.hidden
-    values = shape.layers * stage.share * (attention + feed_forward)
-    if stage.is_last:
-        # VocabParallelEmbeddingWithLoRA and LogitsProcessorWithLoRA.
-        values += 2 * (shape.hidden + shape.vocab)
-    return 2 * values * (asked.max_loras or 1) * (asked.max_lora_rank or 16)
 
 
 def _margins(stored: _Stored, shape: Geometry, chosen: Settings) -> tuple[float, float]:

@@ -16,7 +16,8 @@ import fnmatch
 import math
 import typing as t
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB, Ledger
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Ledger
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.offer import Gpu, Offer
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.fields import GpuSelector, show_gpus
 

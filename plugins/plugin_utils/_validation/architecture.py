@@ -39,7 +39,7 @@ _ENDINGS = (
 _ENDINGS_SINCE = Version("0.10.1")
 _CLASSIFIERS_SINCE = Version("0.10.0")
 # Packages of image_info that register no architecture.
-_NO_MODELS = {"bitsandbytes", "ray", "vllm-bnb-plugin", "vllm-gguf-plugin"}
+_NO_MODELS = {"bitsandbytes", "flashinfer", "flashinfer-python", "ray", "vllm-bnb-plugin", "vllm-gguf-plugin"}
 
 
 def check_architecture(

@@ -248,3 +248,41 @@ def test_the_further_from_what_is_calibrated_the_wider() -> None:
     ]
     assert widths == sorted(widths)
     assert len(set(widths)) == 3
+
+
+PIXTRAL = config(
+    "Mistral3ForConditionalGeneration",
+    5120,
+    32768,
+    131072,
+    model_type="mistral",
+    vision_config={"hidden_size": 1024},
+)
+
+
+def with_packages(release: str, device: Device, model: t.Mapping[str, t.Any], packages: t.Mapping[str, str]) -> float:
+    asked, _faults = read_asked({}, {}, packages)
+    shape = geometry(model)
+    return gib(activation(shape, settings(release, asked, shape, device), device))
+
+
+def test_the_packages_of_the_image_decide() -> None:
+    # Mistral-Small-3.2-24B on 0.11.0: llm-d-incubation/llm-d-planner, docs/empirical-vllm-memory-results.md.
+    assert with_packages("0.11.0", H100, PIXTRAL, {"flashinfer-python": "0.3.1"}) == pytest.approx(2.12, abs=0.05)
+    assert with_packages("0.11.0", H100, PIXTRAL, {}) > 4.5
+
+
+def test_items_are_spread_out_by_some_releases() -> None:
+    sizes = [with_packages(release, L4, GEMMA3_12B, {}) for release in ("0.10.2", "0.11.0", "0.12.0", "0.14.0")]
+    assert sizes[0] < sizes[1]
+    assert sizes[3] < sizes[2]
+
+
+def test_the_first_releases_of_v1_have_logits_of_every_token() -> None:
+    env = {"VLLM_USE_V1": "1"}
+    every, rows, sampled = (
+        gib(peak(release, H100, LLAMA_3B, env=env, max_num_seqs=16, max_num_batched_tokens=8192))
+        for release in ("0.7.2", "0.7.3", "0.8.0")
+    )
+    assert every > 8192 * 128256 * 2 / GIB > rows
+    assert sampled >= rows

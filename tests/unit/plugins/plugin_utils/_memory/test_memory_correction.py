@@ -10,7 +10,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, read_asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.correction import (
     Corrected,
     Load,
@@ -20,7 +20,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.correction i
     read_earlier,
 )
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import geometry
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB, Term
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Term
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, settings
 from ansible_collections.gpufleet.vllm.tests.unit.plugins.plugin_utils.builders import H100, QWEN3_8B_CONFIG, weights
 

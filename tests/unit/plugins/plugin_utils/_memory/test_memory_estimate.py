@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import Asked, read_asked, whole
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, Asked, read_asked, whole
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.estimate import estimate
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import geometry
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB, Ledger
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Ledger
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import Unreadable
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import settings as settled

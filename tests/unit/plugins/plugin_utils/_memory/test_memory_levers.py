@@ -14,9 +14,9 @@ import typing as t
 import pytest
 from packaging.version import Version
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, read_asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry, geometry
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import GIB, Ledger, Term
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Ledger, Term
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.levers import (
     Advice,
     Case,
