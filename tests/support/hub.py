@@ -6,6 +6,7 @@
     with Hub(folder) as hub:          # folder/ORG/NAME/..., folder/NAME/...
         run(..., env={"HF_ENDPOINT": hub.endpoint})
     hub.asked("/resolve/")            # what was asked, and how many bytes were sent for it
+    hub.fail("model.safetensors", times=2, cut_at=1000)      # faults, by a part of the path
 
 The protocol is what huggingface_hub 2.4.0 speaks: model, revision, tree, paths-info and refs of the API, and resolve.
 As on the real hub, weights are redirected to a storage of another origin, which must never see a token. Files may be
@@ -23,6 +24,7 @@ import json
 import pathlib
 import re
 import threading
+import time
 import typing as t
 import urllib.parse
 
@@ -45,15 +47,46 @@ class Asked:
     sent: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """What is wrong with an answer. Positions are bytes of the file, whatever range of it is asked for.
+
+    status: of a refusal, with retry_after (seconds) if given. cut_at: the connection ends there. wrong_at: this byte is
+    another one. bytes_per_second: how slow it is. no_ranges: the whole file is sent whatever range is asked for.
+    """
+
+    status: int | None = None
+    retry_after: str | None = None
+    cut_at: int | None = None
+    wrong_at: int | None = None
+    bytes_per_second: int | None = None
+    no_ranges: bool = False
+
+
+@dataclasses.dataclass
+class _Planned:
+    part: str
+    left: int
+    fault: Fault
+
+
 class Hub:
     """Serves the repos of a folder until it is left.
 
     gated: repos that are given to this token only; without any token the answer is 401, with another one 403.
+    moved: former names of repos, which are answered by 307 to the present one.
     """
 
-    def __init__(self, root: pathlib.Path, gated: t.Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: pathlib.Path,
+        gated: t.Mapping[str, str] | None = None,
+        moved: t.Mapping[str, str] | None = None,
+    ) -> None:
         self.root = root
         self.gated = gated or {}
+        self.moved = moved or {}
+        self._planned: list[_Planned] = []
         self._requests: list[Asked] = []
         self._answering = 0
         self._change = threading.Condition()
@@ -94,6 +127,20 @@ class Hub:
     def asked(self, part: str = "") -> list[Asked]:
         """The requests whose path has this in it, in the order of their answers."""
         return [request for request in self.requests if part in request.path]
+
+    def fail(self, part: str, times: int = 1, **fault: t.Any) -> None:
+        """The next requests (times of them) for a path with this part in it get the fault; see Fault."""
+        with self._change:
+            self._planned.append(_Planned(part, times, Fault(**fault)))
+
+    def take_fault(self, path: str) -> Fault | None:
+        """The fault of a request, which is counted."""
+        with self._change:
+            planned = next((one for one in self._planned if one.left and one.part in path), None)
+            if planned is None:
+                return None
+            planned.left -= 1
+            return planned.fault
 
     def files(self, repo: str) -> list[str]:
         """The files of a repo, sorted."""
@@ -156,7 +203,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         path = urllib.parse.unquote(url.path)
         query = dict(urllib.parse.parse_qsl(url.query))
         hub = self.server.hub
-        if self.server.origin == "storage":
+        # The way to the storage is no fault of the file there.
+        leads_on = self.server.origin == "hub" and "/resolve/" in path and path.endswith(STORED)
+        self._fault = (None if leads_on else hub.take_fault(path)) or Fault()
+        if self._fault.status:
+            later = {"Retry-After": self._fault.retry_after} if self._fault.retry_after else {}
+            self._refuse(self._fault.status, "", "as the test wants it", later)
+        elif former := next((repo for repo in hub.moved if f"/{repo}/" in f"{path}/"), None):
+            self._answer(307, {"Location": self.path.replace(former, hub.moved[former], 1)}, b"")
+        elif self.server.origin == "storage":
             self._file(hub.root / path[1:], {})
         elif match := re.fullmatch(
             r"/api/models/([^/]+(?:/[^/]+)?)/(revision|tree|paths-info)/([^/]+)(?:/(.*))?", path
@@ -255,7 +310,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         """The file or the range of it that is asked for."""
         size = path.stat().st_size
         headers = {**headers, "ETag": f'"{_hash(path)}"', "Accept-Ranges": "bytes"}
-        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
+        asked = "" if self._fault.no_ranges else self.headers.get("Range", "")
+        wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", asked)
         begin, end, status = 0, size, 200
         if wanted and wanted[0] != "bytes=-":
             if wanted[1]:
@@ -272,11 +328,31 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD" and end > begin:
             with open(path, "rb") as handle:
                 try:
-                    sent = self.connection.sendfile(handle, begin, end - begin)
+                    if self._fault == Fault():
+                        sent = self.connection.sendfile(handle, begin, end - begin)
+                    else:
+                        sent = self._send_faulty(handle, begin, end)
                 except OSError:  # the client hung up, as one does who is sent more than it asked for
                     sent = handle.tell() - begin
                     self.close_connection = True
         self._note(status, sent)
+
+    def _send_faulty(self, handle: t.BinaryIO, begin: int, end: int) -> int:
+        """The bytes from begin to end with the fault of this request in them; how many were sent."""
+        fault = self._fault
+        if fault.cut_at is not None and begin <= fault.cut_at < end:
+            end = fault.cut_at
+            self.close_connection = True
+        step = (fault.bytes_per_second or 10 << 20) // 10
+        for position in range(begin, end, step):
+            handle.seek(position)
+            piece = bytearray(handle.read(min(step, end - position)))
+            if fault.wrong_at is not None and 0 <= fault.wrong_at - position < len(piece):
+                piece[fault.wrong_at - position] ^= 1
+            self.connection.sendall(piece)
+            if fault.bytes_per_second:
+                time.sleep(0.1)
+        return max(0, end - begin)
 
     def _json(self, value: t.Any) -> None:
         self._answer(200, {"Content-Type": "application/json"}, json.dumps(value).encode())

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import pathlib
+import time
 
 import huggingface_hub
 import pytest
@@ -111,3 +113,61 @@ def test_the_right_token_and_a_missing_file(root: pathlib.Path) -> None:
             api.hf_hub_download("acme/gated", "gone.json", cache_dir=root / "cache")
         # An entry that is not there has a commit, so that the client remembers its absence.
         assert [request.status for request in hub.asked("gone.json")] == [404]
+
+
+# --- faults, as the real client sees them ---------------------------------------------------------------------------
+
+
+def test_a_moved_repo_is_followed(root: pathlib.Path) -> None:
+    with Hub(root, moved={"acme/former": "acme/tiny"}) as hub:
+        api = huggingface_hub.HfApi(endpoint=hub.endpoint)
+        assert api.model_info("acme/former").id == "acme/tiny"
+        path = api.hf_hub_download("acme/former", "config.json", cache_dir=root / "cache")
+    assert pathlib.Path(path).read_text() == "{}"
+
+
+def test_refusals_that_pass(root: pathlib.Path) -> None:
+    with Hub(root) as hub:
+        hub.fail("/api/models/acme/tiny", status=429, retry_after="7")
+        hub.fail("config.json", times=2, status=500)
+        api = huggingface_hub.HfApi(endpoint=hub.endpoint)
+        with pytest.raises(errors.HfHubHTTPError) as refused:
+            api.model_info("acme/tiny")
+        assert (refused.value.response.status_code, refused.value.response.headers["Retry-After"]) == (429, "7")
+        for _time in range(2):
+            with pytest.raises(errors.HfHubHTTPError):
+                api.get_hf_file_metadata(url=f"{hub.endpoint}/acme/tiny/resolve/main/config.json")
+        assert api.get_hf_file_metadata(url=f"{hub.endpoint}/acme/tiny/resolve/main/config.json").size == 2
+    assert [request.status for request in hub.asked("config.json")] == [500, 500, 200]
+
+
+def body(hub: Hub, path: str, asked: str | None = None) -> tuple[int, bytes]:
+    """Status and body of a GET, as far as it comes."""
+    connection = http.client.HTTPConnection(hub.endpoint.removeprefix("http://"), timeout=10)
+    connection.request("GET", path, headers={"Range": asked} if asked else {})
+    response = connection.getresponse()
+    try:
+        content = response.read()
+    except http.client.IncompleteRead as error:
+        content = error.partial
+    connection.close()
+    return response.status, content
+
+
+def test_faulty_bodies(root: pathlib.Path) -> None:
+    (root / "acme/tiny/page.txt").write_bytes(b"0123456789")
+    path = "/acme/tiny/resolve/main/page.txt"
+    with Hub(root) as hub:
+        hub.fail("page.txt", cut_at=4)
+        assert body(hub, path) == (200, b"0123")
+        hub.fail("page.txt", cut_at=4)
+        assert body(hub, path, "bytes=2-") == (206, b"23")
+        hub.fail("page.txt", wrong_at=3)
+        assert body(hub, path, "bytes=2-") == (206, b"22456789")
+        hub.fail("page.txt", no_ranges=True)
+        assert body(hub, path, "bytes=2-") == (200, b"0123456789")
+        hub.fail("page.txt", bytes_per_second=50)
+        begin = time.monotonic()
+        assert body(hub, path, "bytes=2-") == (206, b"23456789")
+        assert time.monotonic() - begin > 0.1
+        assert body(hub, path) == (200, b"0123456789")
