@@ -213,21 +213,38 @@ options:
       - V(started) has them running and ready.
       - V(present) has their containers as wanted, and starts only what replaces a running one.
       - V(restarted) restarts those that run and starts the others.
+      - V(rolled_back) goes back to an earlier generation of each, see O(generation). It uses their names only, and
+        O(prune) is not looked at. The inventory still declares the later one, and the next deployment brings it again.
       - V(stopped) stops them and keeps their containers.
-      - V(absent) removes them.
+      - V(absent) removes them with everything that is kept of them.
     type: str
-    choices: [started, present, restarted, stopped, absent]
+    choices: [started, present, restarted, rolled_back, stopped, absent]
     default: started
   prune:
     description: Remove the servers of the fleet that O(servers) does not name.
     type: bool
     default: false
+  generation:
+    description:
+      - Where O(state=rolled_back) goes. V(previous) is the newest generation before the one that was deployed last, so
+        that a second rollback changes nothing. A number is that of RV(servers[].generations[].number).
+      - A rollback restores image, arguments, environment, mounts, GPUs, limits and secrets together. It is refused when
+        the image of the generation is gone from the host.
+    type: str
+    default: previous
+  keep_generations:
+    description:
+      - Generations of a server that are kept, the present one included. One is added when a definition becomes ready.
+      - The secret files of a generation stay as long as it is kept. V(1) keeps no former ones, nor their secrets.
+    type: int
+    default: 5
   fleet:
     description: Name space of the servers on the host. Containers of other fleets and of others are never touched.
     type: str
     default: vllm
   state_dir:
-    description: Folder on the host for the lock, secrets, caches, the logs of failed starts and measurements.
+    description:
+      - Folder on the host for the lock, secrets, generations, caches, the logs of failed starts and measurements.
     type: path
     default: /var/lib/gpufleet-vllm
   progress_file:
@@ -247,6 +264,12 @@ EXAMPLES = r"""
     secrets: "{{ vllm_models | gpufleet.vllm.model_secrets(vllm_plan.hosts[inventory_hostname]) }}"
     prune: true
 
+- name: Go back to what a server was before its last deployment
+  gpufleet.vllm.vllm_servers:
+    servers:
+      - name: vllm-qwen3-8b-0
+    state: rolled_back
+
 - name: Remove all servers of the fleet from this host
   gpufleet.vllm.vllm_servers:
     servers: []
@@ -255,6 +278,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+generations:
+  description: The generations of the named servers, as in RV(servers[].generations), by server.
+  returned: when a rollback was refused
+  type: dict
+  sample: {"vllm-qwen3-8b-0": []}
 actions:
   description: What was done, or would be done in check mode.
   returned: always, but for refusals
@@ -269,6 +297,8 @@ pending:
 servers:
   description:
     - The named servers as they are after the task; none with O(state=absent).
+    - C(generations) are the definitions that became ready and are kept, the newest first; C(differs) names the
+      properties that the present container has otherwise.
     - C(memory) is what the log of a server that this task started says of its memory, beside the prediction; null for
       the others. GiB of one GPU, or of the host for an engine on the CPU; null where the release does not tell it.
   returned: always, but for refusals
@@ -286,6 +316,25 @@ servers:
         predicted: {"weights_gib": 15.27, "available_kv_gib": 54.6, "kv_tokens": 397600}
         measured: {"weights_gib": 15.27, "available_kv_gib": 54.9, "kv_tokens": 399792}
         difference: {"weights_gib": 0.0, "available_kv_gib": 0.3, "kv_tokens": 2192}
+      generations:
+        - number: 2
+          at: "2026-11-30T21:00:00+00:00"
+          image: vllm/vllm-openai:v0.33.0
+          image_id: sha256:5fd3d1ed58b1
+          image_found: true
+          current: true
+          rolled_back: false
+          differs: []
+          result: {"ready_seconds": 94.2, "version": "0.33.0"}
+        - number: 1
+          at: "2026-11-22T16:00:00+00:00"
+          image: vllm/vllm-openai:v0.32.0
+          image_id: sha256:8348f8fc90b6
+          image_found: true
+          current: false
+          rolled_back: false
+          differs: [image_id]
+          result: {"ready_seconds": 97.0, "version": "0.32.0"}
 failures:
   description:
     - Each server that did not become ready, with its stage, reason, exit code, last log lines, and what was put back.
@@ -376,11 +425,14 @@ SERVER = dict(
     ),
     expected_memory=dict(type="dict"),
 )
+STATES = ["started", "present", "restarted", "rolled_back", "stopped", "absent"]
 ARGUMENTS = dict(
     servers=dict(type="list", elements="dict", required=True, options=SERVER),
     secrets=dict(type="dict", default={}, no_log=True),
-    state=dict(type="str", choices=["started", "present", "restarted", "stopped", "absent"], default="started"),
+    state=dict(type="str", choices=STATES, default="started"),
     prune=dict(type="bool", default=False),
+    generation=dict(type="str", default="previous"),
+    keep_generations=dict(type="int", default=5),
     fleet=dict(type="str", default="vllm"),
     state_dir=dict(type="path", default="/var/lib/gpufleet-vllm"),
     progress_file=dict(type="path"),
@@ -420,7 +472,7 @@ def main() -> None:
             msg=missing_required_lib("docker", reason="to talk to the Docker Engine"), exception=DOCKER_IMPORT_ERROR
         )
     params = module.params
-    wish = Wish(params["fleet"], params["servers"], params["secrets"], params["state"], params["prune"])
+    wish = Wish(*(params[name] for name in Wish._fields))
     report = progress_writer(params["progress_file"])
     hidden = () if module._diff else ("diff",)
     try:

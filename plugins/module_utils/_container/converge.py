@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container import preflight
@@ -19,6 +20,14 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide im
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import observe
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.generations import (
+    FORMER,
+    Generation,
+    current,
+    listed,
+    target,
+)
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.history import History
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured import keep
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import observed_image
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.order import (
@@ -48,6 +57,10 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import Fleet
 from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.host import host_facts
 from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
 
+ROLLED_BACK = "rolled_back"
+# Definitions of a server that are kept by default.
+KEPT_GENERATIONS = 5
+
 Server = t.Mapping[str, t.Any]
 
 
@@ -59,6 +72,8 @@ class Wish(t.NamedTuple):
     secrets: t.Mapping[str, t.Any]
     state: str
     prune: bool
+    generation: str = FORMER
+    keep_generations: int = KEPT_GENERATIONS
 
 
 class Converger:
@@ -69,6 +84,9 @@ class Converger:
         self._wish = wish
         self._secrets = _secret_texts(wish.secrets)
         self._store = store
+        self._history = History(store, wish.keep_generations)
+        # By server, of a rollback: where it goes.
+        self._targets: dict[str, Generation] = {}
         self._report = report
         self._engine = Engine()
         self._servers = {server["name"]: server for server in wish.servers}
@@ -78,12 +96,15 @@ class Converger:
 
         Raises Refused before anything is touched, StartFailed after what failed was put back.
         """
-        problems = list(preflight.name_problems([server["name"] for server in self._wish.servers], self._secrets))
+        wish = self._wish
+        problems = list(preflight.name_problems([server["name"] for server in wish.servers], self._secrets))
+        if wish.keep_generations < 1:
+            problems.append(f"keep_generations is {wish.keep_generations}. Keep at least one, the present one.")
         if problems:
             raise _refused(problems)
         if check_mode:
             return self._run(check_mode=True)
-        with self._store.locked(f"state {self._wish.state} of the fleet {self._wish.fleet}"):
+        with self._store.locked(f"state {wish.state} of the fleet {wish.fleet}"):
             return self._run(check_mode=False)
 
     def _run(self, check_mode: bool) -> dict[str, t.Any]:
@@ -91,12 +112,15 @@ class Converger:
         actions, problems = self._decide(observed, check_mode)
         problems += preflight.problems(actions, observed, self._store, lambda name: self._is_foreign(name, observed))
         if problems:
-            raise _refused(problems)
+            refused = _refused(problems)
+            if self._wish.state == ROLLED_BACK:
+                refused.details["generations"] = {name: self._listed(name, observed) for name in self._servers}
+            raise refused
         result = {
             "changed": any(action.changes for action in actions),
             "pending": any(not action.changes for action in actions),
             "actions": [{"server": a.name, "action": a.kind, "because": list(a.because)} for a in actions if a.changes],
-            "diff": _diff(actions),
+            "diff": _diff(actions, self._numbers(observed)),
         }
         try:
             outcomes, skipped = ([], {}) if check_mode else self._apply(actions)
@@ -121,12 +145,43 @@ class Converger:
 
     def _decide(self, observed: t.Mapping[str, Observed], check_mode: bool) -> tuple[list[Action], list[str]]:
         """The actions, and what already speaks against them."""
-        wish, with_secrets = self._wish, self._store.servers_with_secrets()
+        wish, kept = self._wish, self._store.servers()
         if wish.state in ("stopped", "absent"):
-            return decide_end(list(self._servers), observed, wish.state, wish.prune, with_secrets), []
+            return decide_end(list(self._servers), observed, wish.state, wish.prune, kept), []
+        if wish.state == ROLLED_BACK:
+            specs, problems = self._former()
+            return decide(specs, observed, "started", prune=False), problems
         salt = self._store.salt(create=bool(self._secrets) and not check_mode)
         specs, problems = self._wanted(salt)
-        return decide(specs, observed, wish.state, wish.prune, with_secrets), problems
+        return decide(specs, observed, wish.state, wish.prune, kept), problems
+
+    def _former(self) -> tuple[list[ContainerSpec], list[str]]:
+        """The containers of the generations that a rollback goes to, and why it cannot."""
+        specs, problems = [], []
+        for name in self._servers:
+            found = target(self._history.of(name), self._wish.generation)
+            if isinstance(found, str):
+                problems.append(f"{name}: {found}.")
+                continue
+            spec = dataclasses.replace(found.spec, name=name)
+            tagged = self._engine.inspect_image(spec.image)
+            if tagged is None or tagged["Id"] != spec.image_id:
+                # The tag means another build now, or is gone; the image itself may still be there.
+                spec = dataclasses.replace(spec, image=spec.image_id)
+            if self._engine.inspect_image(spec.image) is None:
+                problems.append(
+                    f"{name}: this host does not have the image of generation {found.number} any more, {spec.image_id} "
+                    f"(it was {found.spec.image}). Bring it back with docker pull or docker load, or name another "
+                    "generation."
+                )
+            if spec.secrets_mark is not None and not self._store.has_secrets(name, spec.secrets_mark):
+                problems.append(
+                    f"{name}: the secret files of generation {found.number} are gone from {self._store.folder}. Deploy "
+                    "what it is to be, or name another generation."
+                )
+            self._targets[name] = found
+            specs.append(spec)
+        return specs, problems
 
     def _wanted(self, salt: bytes) -> tuple[list[ContainerSpec], list[str]]:
         """The wanted containers, also of servers whose image is wrong, so that all that is wrong is found at once."""
@@ -193,14 +248,14 @@ class Converger:
         }
 
     def _kept(self) -> t.Container[str]:
-        """The servers that keep their secrets though one of their containers is removed."""
+        """The servers of which everything else is kept though one of their containers is removed."""
         return self._servers if self._wish.state != "absent" else ()
 
     def _mend(self, action: Action) -> None:
         """Names and files as they should be; takes no time."""
         engine, name, before = self._engine, action.name, action.before
         if action.kind == "forget":
-            self._store.drop_secrets(name, None)
+            self._store.forget(name)
         elif before is not None and action.kind == "rename":
             engine.rename(before.name, name)
         elif action.kind == "put_back":
@@ -216,7 +271,7 @@ class Converger:
                 if action.kind != "stop":
                     self._engine.remove(name)
                 if action.kind == "remove" and action.before.server not in self._kept():
-                    self._store.drop_secrets(action.before.server, None)
+                    self._store.forget(action.before.server)
         except FleetError as error:
             return Outcome(action.name, [], not_ended(action.name, str(error).rstrip(".")))
         return Outcome(action.name, [])
@@ -234,7 +289,13 @@ class Converger:
     def _start(self, action: Action, serves_on: bool) -> Start:
         server = self._servers[action.name]
         must_run = self._wish.state != "present" or action.served
-        return Start(action, server, self._secrets_of(server), must_run, serves_on, self._store, self._report)
+        secrets, number = self._secrets_of(server), None
+        former = self._targets.get(action.name)
+        if former is not None and action.after is not None:
+            address, port = action.after.listen
+            server = {**server, **former.server, "listen": {"address": address, "port": port}}
+            secrets, number = self._store.read_secrets(action.name, action.after.secrets_mark), former.number
+        return Start(action, server, secrets, must_run, serves_on, number, self._store, self._history, self._report)
 
     # ---- tell
 
@@ -255,9 +316,28 @@ class Converger:
                     "started_at": one.state.started_at if one else None,
                     "timeline": started[name].timeline if name in started else [],
                     "memory": started[name].memory if name in started else None,
+                    "generations": self._listed(name, observed),
                 }
             )
         return described
+
+    def _listed(self, name: str, observed: t.Mapping[str, Observed]) -> list[dict[str, t.Any]]:
+        """The generations of a server as the result shows them."""
+        present = observed.get(name)
+        return listed(
+            self._history.of(name),
+            present.spec if present else None,
+            lambda image: self._engine.inspect_image(image) is not None,
+        )
+
+    def _numbers(self, observed: t.Mapping[str, Observed]) -> dict[str, tuple[int | None, int]]:
+        """By server, of a rollback: the number of its generation before and after."""
+        found = {}
+        for name, former in self._targets.items():
+            present = observed.get(name)
+            now = current(self._history.of(name), present.spec if present else None)
+            found[name] = (now.number if now else None, former.number)
+        return found
 
 
 def _secret_texts(secrets: t.Mapping[str, t.Any]) -> dict[str, dict[str, str]]:
@@ -298,8 +378,11 @@ def _failure_text(failed: t.Sequence[t.Mapping[str, t.Any]], skipped: t.Mapping[
     return " ".join(parts)
 
 
-def _diff(actions: t.Sequence[Action]) -> dict[str, t.Any]:
-    """Ansible's before and after: the whole container of each server that changes, by property."""
+def _diff(actions: t.Sequence[Action], numbers: t.Mapping[str, tuple[int | None, int]]) -> dict[str, t.Any]:
+    """Ansible's before and after: the whole container of each server that changes, by property.
+
+    numbers: of a rollback, the numbers of the generations before and after by server.
+    """
     before: dict[str, t.Any] = {}
     after: dict[str, t.Any] = {}
     for action in actions:
@@ -307,11 +390,14 @@ def _diff(actions: t.Sequence[Action]) -> dict[str, t.Any]:
         if action.kind in ("create", "replace", "remove"):
             before[name] = _shown(action.before, None)
             after[name] = _shown(action.after, action.before)
+            if name in numbers:
+                before[name] = {"generation": numbers[name][0], **(before[name] or {})}
+                after[name] = {"generation": numbers[name][1], **(after[name] or {})}
         elif action.kind in ("put_back", "drop"):
             before[name + PREVIOUS] = "kept from a replacement that was cut off"
             after[name + PREVIOUS] = None
         elif action.kind == "forget":
-            before[name], after[name] = {"secrets": "there"}, {"secrets": None}
+            before[name], after[name] = {"kept": "secrets and generations"}, {"kept": None}
         elif action.kind == "rename":
             before[name], after[name] = {"name": action.before.name if action.before else None}, {"name": name}
         elif action.changes:

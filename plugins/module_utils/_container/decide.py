@@ -43,7 +43,7 @@ class Action(t.NamedTuple):
         put_back  an unfinished replacement: remove what has its name, if anything, and give the previous its name back
         drop      remove the previous container of a replacement that has succeeded
         remove    stop and remove
-        forget    remove the secret files of a server whose container is gone
+        forget    remove what is kept of a server whose container is gone: its secret files and generations
         stop      stop
         create    create it new
         replace   create the new one, stop and keep the present one
@@ -81,24 +81,24 @@ def decide(
     observed: t.Mapping[str, Observed],
     state: str,
     prune: bool,
-    with_secrets: t.Iterable[str] = (),
+    kept: t.Iterable[str] = (),
 ) -> list[Action]:
     """The actions that bring a host to the wanted state, in the order in which they are to be done.
 
     wanted: the containers of all servers that the task names; state: started, present or restarted.
     observed: all containers of the fleet on this host, by name.
     prune: remove the containers of the fleet that are not wanted.
-    with_secrets: the servers that have secret files on this host.
+    kept: the servers of which secret files or generations are on this host.
     """
     actions: list[Action] = []
     found = {spec.name: _find(spec.name, observed) for spec in wanted}
     if prune:
-        kept = {one.spec.name for pair in found.values() for one in pair if one is not None}
+        stays = {one.spec.name for pair in found.values() for one in pair if one is not None}
         actions.extend(
             Action("remove", name, ("not in the inventory any more",), before=observed[name].spec)
-            for name in sorted(set(observed) - kept)
+            for name in sorted(set(observed) - stays)
         )
-        actions.extend(_forget(set(with_secrets) - set(found), observed))
+        actions.extend(_forget(set(kept) - set(found), observed))
     for spec in wanted:
         present, previous = found[spec.name]
         actions.extend(_decide_one(spec, present, previous, state))
@@ -110,7 +110,7 @@ def decide_end(
     observed: t.Mapping[str, Observed],
     state: str,
     prune: bool,
-    with_secrets: t.Iterable[str] = (),
+    kept: t.Iterable[str] = (),
 ) -> list[Action]:
     """The actions for the states that end servers: stopped and absent. Only names are needed for these."""
     actions = []
@@ -121,12 +121,12 @@ def decide_end(
             actions.append(Action("remove", name, (why,), before=one.spec))
         elif named and one.state.running:
             actions.append(Action("stop", name, ("stopped is wanted",), before=one.spec, after=one.spec))
-    ended = {name for name in with_secrets if (name in names and state == "absent") or (name not in names and prune)}
+    ended = {name for name in kept if (name in names and state == "absent") or (name not in names and prune)}
     return actions + _forget(ended, observed)
 
 
 def _forget(names: t.Iterable[str], observed: t.Mapping[str, Observed]) -> list[Action]:
-    """For servers whose secret files outlived their containers; removing a container takes its secrets along."""
+    """For servers of which more than their containers is kept; removing a container takes along what is kept of it."""
     there = {one.spec.server for one in observed.values()}
     return [Action("forget", name, ("its container is gone",)) for name in sorted(set(names) - there)]
 

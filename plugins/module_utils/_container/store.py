@@ -2,11 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection gpufleet.vllm.
-"""What we keep on a host beside the containers: lock, secrets, caches, logs of failed starts, and measurements.
+"""What we keep on a host beside the containers.
 
 <state_dir>/lock                      held by the run that changes this host
 <state_dir>/salt                      key of the secrets' marks, 0600
 <state_dir>/secrets/<server>/<mark>/  one file a secret, 0600, mounted into the container
+<state_dir>/generations/<server>.json  the definitions that became ready (generations.py), 0600
 <state_dir>/cache/...                 compile caches that containers mount
 <state_dir>/failed/<server>.log       the whole log of the last start that failed, 0600
 <state_dir>/measured.jsonl            what starts have told of their memory (measured.py), 0644
@@ -27,6 +28,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec impo
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import Refused
 
 _SALT_BYTES = 32
+_JSON = ".json"
 
 
 class Store:
@@ -35,6 +37,7 @@ class Store:
     def __init__(self, folder: str) -> None:
         self.folder = os.path.abspath(folder)
         self._secrets = os.path.join(self.folder, "secrets")
+        self._generations = os.path.join(self.folder, "generations")
 
     @contextlib.contextmanager
     def locked(self, purpose: str) -> t.Iterator[None]:
@@ -89,9 +92,45 @@ class Store:
         folder = self.secrets_folder(server, mark)
         return os.path.isdir(folder) and bool(os.listdir(folder))
 
-    def servers_with_secrets(self) -> list[str]:
-        """The servers that have secret files."""
-        return sorted(os.listdir(self._secrets)) if os.path.isdir(self._secrets) else []
+    def servers(self) -> list[str]:
+        """The servers of which something is kept: secret files or generations."""
+        found = set(os.listdir(self._secrets)) if os.path.isdir(self._secrets) else set()
+        if os.path.isdir(self._generations):
+            names = os.listdir(self._generations)
+            found.update(name[: -len(_JSON)] for name in names if name.endswith(_JSON))
+        return sorted(found)
+
+    def read_generations(self, server: str) -> t.Any:
+        """What was written of the server's generations; None when nothing was, or nothing that can be read."""
+        try:
+            with open(os.path.join(self._generations, server + _JSON), encoding="utf-8") as handle:
+                return json.load(handle)
+        except (OSError, ValueError):
+            return None
+
+    def write_generations(self, server: str, data: t.Any) -> None:
+        """Replace what is written of the server's generations, in one step."""
+        path = os.path.join(self._generations, server + _JSON)
+        with _told("write", path):
+            os.makedirs(self._generations, mode=0o700, exist_ok=True)
+            _write_private(path, json.dumps(data, sort_keys=True).encode(), None)
+
+    def forget(self, server: str) -> None:
+        """Remove what is kept of a server whose containers are gone."""
+        self.drop_secrets(server, ())
+        path = os.path.join(self._generations, server + _JSON)
+        with _told("remove", path), contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def read_secrets(self, server: str, mark: str | None) -> dict[str, str]:
+        """The secrets of this mark by name; none where their files are not there."""
+        folder = self.secrets_folder(server, mark or "")
+        found = {}
+        with _told("read", folder):
+            for name in os.listdir(folder) if mark and os.path.isdir(folder) else ():
+                with open(os.path.join(folder, name), encoding="utf-8") as handle:
+                    found[name] = handle.read()
+        return found
 
     def write_secrets(self, spec: ContainerSpec, values: t.Mapping[str, str]) -> None:
         """Write one file a secret, readable by the container's user alone."""
@@ -107,18 +146,18 @@ class Store:
             for name, value in values.items():
                 _write_private(os.path.join(folder, name), value.encode(), owner)
 
-    def drop_secrets(self, server: str, keep_mark: str | None) -> None:
-        """Remove this server's secret files but those of the given mark."""
+    def drop_secrets(self, server: str, marks: t.Collection[str]) -> None:
+        """Remove this server's secret files but those of the given marks."""
         folder = os.path.join(self._secrets, server)
         if not os.path.isdir(folder):
             return
         with _told("remove", folder):
-            if keep_mark is None:
+            if not marks:
                 shutil.rmtree(folder)
                 return
-            kept = os.path.basename(self.secrets_folder(server, keep_mark))
+            kept = {os.path.basename(self.secrets_folder(server, mark)) for mark in marks}
             for name in os.listdir(folder):
-                if name != kept:
+                if name not in kept:
                     shutil.rmtree(os.path.join(folder, name))
 
     def make_own_mounts(self, spec: ContainerSpec) -> None:

@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import PREVIOUS, RESTART_POLICY, Action
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.history import History
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured import (
     Measurement,
     compared,
@@ -73,13 +74,16 @@ class Start:
         secrets: t.Mapping[str, str],
         must_run: bool,
         beside: bool,
+        rollback: int | None,
         store: Store,
+        history: History,
         report: Report,
     ) -> None:
         """
         server: the element of the option `servers` of vllm_servers; secrets: its secrets by name.
         must_run: whether it is to be started and become ready; else its container is only made.
         beside: whether the container that it replaces serves on until it is ready.
+        rollback: number of the generation that this goes back to; None for what is deployed.
         """
         self._action = action
         self._name = action.name
@@ -87,7 +91,9 @@ class Start:
         self._secrets = secrets
         self._must_run = must_run
         self._beside = beside and must_run
+        self._rollback = rollback
         self._store = store
+        self._history = history
         self._report = lambda event: report(action.name, event)
         self._engine = Engine()
         self._watch = self._new_watch()
@@ -135,6 +141,13 @@ class Start:
 
     def _settle(self) -> None:
         """What follows on success: the Engine keeps it running, and what it replaced goes."""
+        spec = self._action.after
+        if self._must_run and spec is not None:
+            # Before the policy, by which the next run would know that nothing is left to do.
+            if self._rollback is not None:
+                self._history.rolled_back(self._name, self._rollback)
+            else:
+                self._history.became_ready(spec, self._server, self._result())
         if self._must_run and self._action.kind != "wait":
             # Only a server that was once ready is brought back by the Engine; one that cannot start would be started
             # for ever.
@@ -142,8 +155,13 @@ class Start:
         if self._action.former is not None:
             self._engine.stop(self._name + PREVIOUS, self._action.former.stop_seconds)
             self._engine.remove(self._name + PREVIOUS)
-        if self._action.after is not None:
-            self._store.drop_secrets(self._name, self._action.after.secrets_mark)
+        if spec is not None:
+            self._history.drop_secrets(self._name, [spec.secrets_mark])
+
+    def _result(self) -> dict[str, t.Any]:
+        """How the start came out, as a generation keeps it."""
+        seconds = self._watch.timeline[-1]["seconds"] if self._watch.timeline else None
+        return {"ready_seconds": seconds, "version": self._watch.memory.version}
 
     def _make(self) -> None:
         """Everything before the start.
@@ -155,6 +173,8 @@ class Start:
             return
         self._store.make_own_mounts(spec)
         self._store.write_secrets(spec, self._secrets)
+        if kind == "replace" and self._action.served and self._action.before is not None:
+            self._history.adopt(self._action.before)
         if kind == "replace":
             self._engine.rename(self._name, self._name + PREVIOUS)
         if kind in ("create", "replace"):
@@ -203,7 +223,7 @@ class Start:
         elif self._created:
             self._engine.remove(self._created)
         if former is not None or self._action.kind == "create":
-            self._store.drop_secrets(self._name, former.secrets_mark if former is not None else None)
+            self._history.drop_secrets(self._name, [former.secrets_mark if former is not None else None])
         return problem
 
     def _problem(self, failure: Failure, state: ContainerState | None) -> dict[str, t.Any]:

@@ -72,9 +72,10 @@ class Host:
         prune: bool = False,
         secrets: t.Any = None,
         check: bool = False,
+        **more: t.Any,
     ) -> dict[str, t.Any]:
-        """One run of the module's library; raises FleetError as it does."""
-        wish = Wish(self.fleet, copy.deepcopy(servers), secrets or {}, state, prune)
+        """One run of the module's library; raises FleetError as it does. more: other fields of Wish."""
+        wish = Wish(self.fleet, copy.deepcopy(servers), secrets or {}, state, prune, **more)
         return Converger(wish, Store(str(self.state_dir)), lambda *event: self.events.append(event)).run(check)
 
     def refused(self, *servers: dict[str, t.Any], **arguments: t.Any) -> FleetError:

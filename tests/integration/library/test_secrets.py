@@ -45,7 +45,7 @@ def test_a_secret_from_its_first_use_to_its_end(host: t.Any) -> None:
 
     rotated = {"a": {"api_key": "other", "hub_token": 4711}}
     foreseen = host.run(server, secrets=rotated, check=True)
-    done = host.run(server, secrets=rotated)
+    done = host.run(server, secrets=rotated, keep_generations=1)
     assert (foreseen["actions"], foreseen["diff"]) == (done["actions"], done["diff"])
     assert done["diff"]["after"][server["name"]]["secrets"] == "other values"
     assert [path.read_text() for path in files(host)] == ["other", "4711"]
@@ -58,9 +58,12 @@ def test_a_secret_from_its_first_use_to_its_end(host: t.Any) -> None:
     assert host.run(server, secrets=rotated)["changed"] is False
 
     bare = {**server, "entrypoint": []}
+    # The former generation needs its files as long as it is kept.
     assert host.run(bare)["actions"][0]["action"] == "replace"
+    assert [path.read_text() for path in files(host)] == ["other", "4711"]
+    assert host.run({**bare, "cpus": 1}, keep_generations=1)["actions"][0]["action"] == "replace"
     assert files(host) == []
-    assert host.run(bare)["changed"] is False
+    assert host.run({**bare, "cpus": 1})["changed"] is False
 
 
 def test_no_failure_shows_a_secret(host: t.Any, tmp_path: pathlib.Path) -> None:

@@ -85,12 +85,12 @@ def test_other_secrets_are_dropped_and_the_kept_ones_stay(tmp_path: pathlib.Path
     store = Store(str(tmp_path))
     for mark in ("1" * 64, "2" * 64):
         pathlib.Path(store.secrets_folder("a", mark)).mkdir(parents=True)
-    assert (store.servers_with_secrets(), store.has_secrets("a", "1" * 64)) == (["a"], False)
-    store.drop_secrets("a", "1" * 64)
+    assert (store.servers(), store.has_secrets("a", "1" * 64)) == (["a"], False)
+    store.drop_secrets("a", {"1" * 64})
     assert os.listdir(tmp_path / "secrets" / "a") == ["1" * 16]
-    store.drop_secrets("a", None)
-    store.drop_secrets("a", None)
-    assert store.servers_with_secrets() == []
+    store.drop_secrets("a", ())
+    store.drop_secrets("a", ())
+    assert store.servers() == []
 
 
 def test_a_path_is_owned_when_it_lies_inside(tmp_path: pathlib.Path) -> None:
