@@ -37,3 +37,5 @@ PYTHONPATH="$BUILD/collections" "$BUILD/venv-core-2.20/bin/python" "$ROOT/benchm
 echo
 "$ROOT/tools/venvs.sh" core-2.21
 PYTHONPATH="$BUILD/collections:$ROOT/tests" "$BUILD/venv-core-2.21/bin/python" "$ROOT/benchmarks/checkpoint_facts.py"
+echo
+PYTHONPATH="$BUILD/collections:$ROOT/tests" "$BUILD/venv-core-2.21/bin/python" "$ROOT/benchmarks/hub_download.py"

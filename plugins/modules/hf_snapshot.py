@@ -193,7 +193,7 @@ fetched:
   type: list
   elements: str
   returned: success
-fetched_bytes: {description: Bytes that came over the network, or would, type: int, returned: success}
+fetched_bytes: {description: "Bytes that came over the network, or would", type: int, returned: success}
 resumed_bytes: {description: Bytes of these files that an interrupted run had left, type: int, returned: success}
 omitted:
   description: Files that are left out by policy, each with the reason V(pickle), V(code) or V(foreign).

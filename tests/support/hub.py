@@ -74,7 +74,8 @@ class Hub:
     """Serves the repos of a folder until it is left.
 
     gated: repos that are given to this token only; without any token the answer is 401, with another one 403.
-    moved: former names of repos, which are answered by 307 to the present one.
+    moved: former names of repos, which are answered by 307 to the present one. hashed_bytes: larger files get a made-up
+    hash.
     """
 
     def __init__(
@@ -82,10 +83,12 @@ class Hub:
         root: pathlib.Path,
         gated: t.Mapping[str, str] | None = None,
         moved: t.Mapping[str, str] | None = None,
+        hashed_bytes: int = HASHED_BYTES,
     ) -> None:
         self.root = root
         self.gated = gated or {}
         self.moved = moved or {}
+        self.hashed_bytes = hashed_bytes
         self._planned: list[_Planned] = []
         self._requests: list[Asked] = []
         self._answering = 0
@@ -147,6 +150,15 @@ class Hub:
         folder = self.root / repo
         return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
+    def warm(self, repo: str) -> None:
+        """Hash the files of a repo now, not when they are first asked for."""
+        for name in self.files(repo):
+            self.hash(self.root / repo / name)
+
+    def hash(self, path: pathlib.Path) -> str:
+        """What names the content on the hub: SHA-256 for what its storage keeps, git's SHA-1 for the rest."""
+        return _hash_of(path, *_identity(path), self.hashed_bytes)
+
     def commit(self, repo: str) -> str:
         """The commit of a repo as it is now."""
         state = [(name, _identity(self.root / repo / name)) for name in self.files(repo)]
@@ -172,23 +184,20 @@ def _is_stored(path: pathlib.Path) -> bool:
     return path.suffix in STORED or path.stat().st_size > 10_000_000
 
 
-def _hash(path: pathlib.Path) -> str:
-    """What names the content on the hub: SHA-256 for what its storage keeps, git's SHA-1 for the rest."""
-    return _hash_of(path, *_identity(path))
-
-
 @functools.cache
-def _hash_of(path: pathlib.Path, size: int, modified: int) -> str:
-    if size > HASHED_BYTES:
+def _hash_of(path: pathlib.Path, size: int, modified: int, hashed_bytes: int) -> str:
+    if size > hashed_bytes:
         return hashlib.sha256(f"{path.name} {size} {modified}".encode()).hexdigest()
-    content = path.read_bytes()
-    if _is_stored(path):
-        return hashlib.sha256(content).hexdigest()
-    return hashlib.sha1(b"blob %d\0" % size + content).hexdigest()
+    digest = hashlib.sha256() if _is_stored(path) else hashlib.sha1(b"blob %d\0" % size)
+    with open(path, "rb") as handle:
+        while piece := handle.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     server: _Server
 
     def do_GET(self) -> None:
@@ -284,7 +293,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _entry(self, repo: str, name: str) -> dict[str, t.Any]:
         path = self.server.hub.root / repo / name
         size = path.stat().st_size
-        entry: dict[str, t.Any] = {"type": "file", "path": name, "size": size, "oid": _hash(path)}
+        entry: dict[str, t.Any] = {"type": "file", "path": name, "size": size, "oid": self.server.hub.hash(path)}
         if _is_stored(path):
             entry["lfs"] = {"oid": entry["oid"], "size": size, "pointerSize": 135}
             # The object of git is then the pointer, whose hash nobody checks.
@@ -300,7 +309,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if name not in hub.files(repo):
             self._refuse(404, "EntryNotFound", f"{name} does not exist", commit)
         elif _is_stored(path):
-            linked = {"X-Linked-ETag": f'"{_hash(path)}"', "X-Linked-Size": str(path.stat().st_size)}
+            linked = {"X-Linked-ETag": f'"{self.server.hub.hash(path)}"', "X-Linked-Size": str(path.stat().st_size)}
             location = f"{hub.storage}/{urllib.parse.quote(f'{repo}/{name}')}"
             self._answer(302, {**commit, **linked, "Location": location}, b"")
         else:
@@ -309,7 +318,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _file(self, path: pathlib.Path, headers: t.Mapping[str, str]) -> None:
         """The file or the range of it that is asked for."""
         size = path.stat().st_size
-        headers = {**headers, "ETag": f'"{_hash(path)}"', "Accept-Ranges": "bytes"}
+        headers = {**headers, "ETag": f'"{self.server.hub.hash(path)}"', "Accept-Ranges": "bytes"}
         asked = "" if self._fault.no_ranges else self.headers.get("Range", "")
         wanted = re.fullmatch(r"bytes=(\d*)-(\d*)", asked)
         begin, end, status = 0, size, 200
