@@ -15,14 +15,19 @@ import pytest
 from support.fleet import Fleet
 
 # With what breaks shells and JSON.
-KEY = "sk-Zx9'\"$(id)`;&\\n-3f81"
+KEY = "sk-Zx9'\"$(id)`;&\\n-Qw7Yr"
 TOKEN = "hf_QmV0d2VlbkhlcmU"
-ROTATED = "sk-rotated-7c1d"
+ROTATED = "sk-rotated-Lm4Tz"
+THIRD = "sk-third-Hv8Ps"
 
 
 def fragments(*secrets: str) -> list[str]:
-    """The secrets and their longest plain parts, which escaping leaves as they are."""
-    return [*secrets, "Zx9", "3f81"]
+    """The secrets and their longest plain parts, which escaping leaves as they are; no part may be the hex of an id."""
+    return [*secrets, "Zx9", "Qw7Yr"]
+
+
+def keys_on_host(fleet: Fleet) -> set[str]:
+    return {path.read_text() for path in (fleet.state_dir / "secrets").rglob("api_key")}
 
 
 def status_of(port: str, key: str | None) -> int:
@@ -71,8 +76,8 @@ def test_a_rotated_secret_is_drift_and_the_old_one_is_gone(guarded: Fleet) -> No
     (result,) = guarded.deploy("--diff", "-vvv").results("vllm_servers")
     assert [one["action"] for one in result["actions"]] == ["replace"]
     assert ROTATED not in json.dumps(result)
-    left = [path.read_text() for path in (guarded.state_dir / "secrets").rglob("api_key")]
-    assert left == [ROTATED]
+    # The former definition is kept for a rollback, its secrets with it.
+    assert keys_on_host(guarded) == {KEY, ROTATED}
 
 
 MISPLACED = {
@@ -97,12 +102,11 @@ def test_a_secret_in_the_wrong_place_is_refused_and_not_shown(fleet: Fleet) -> N
 
 
 def test_a_failed_start_shows_no_secret(guarded: Fleet) -> None:
-    guarded.models[0]["secrets"]["api_key"] = KEY
+    guarded.models[0]["secrets"]["api_key"] = THIRD
     guarded.models[0]["env"] = {**guarded.models[0]["env"], "STAND_IN_DIE_AT": "config"}
     played = guarded.deploy("-vvv")
     assert played.rc != 0
-    for secret in fragments(KEY, TOKEN, ROTATED):
+    for secret in fragments(KEY, TOKEN, ROTATED, THIRD):
         assert secret not in played.output
-    # What the former server uses is kept, and nothing of the failed one.
-    left = [path.read_text() for path in (guarded.state_dir / "secrets").rglob("api_key")]
-    assert left == [ROTATED]
+    # What the former server and its generations use is kept, and nothing of the failed one.
+    assert keys_on_host(guarded) == {KEY, ROTATED}
