@@ -8,6 +8,7 @@ PYTHONPATH=.build/collections python benchmarks/memory_fit.py
 
 from __future__ import annotations
 
+import pathlib
 import subprocess
 import sys
 import time
@@ -16,23 +17,12 @@ import typing as t
 PLUGIN_UTILS = "ansible_collections.gpufleet.vllm.plugins.plugin_utils"
 TIMES = 200
 RUNS = 5
-GIB = 2**30
 RELEASE = "0.33.0"
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests/unit/plugins/plugin_utils"))
+from builders import GIB, QWEN3_8B_CONFIG, weights  # noqa: E402  (the tests' builders are no package)
+
 # Qwen3-8B as its checkpoint gives it, and the layers of a hybrid model with windows.
-DENSE = {
-    "architectures": ["Qwen3ForCausalLM"],
-    "model_type": "qwen3",
-    "hidden_size": 4096,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "intermediate_size": 12288,
-    "vocab_size": 151936,
-    "tie_word_embeddings": False,
-    "max_position_embeddings": 40960,
-    "torch_dtype": "bfloat16",
-}
+DENSE = {**QWEN3_8B_CONFIG, "torch_dtype": "bfloat16"}
 HYBRID = {
     **DENSE,
     "architectures": ["GptOssForCausalLM"],
@@ -51,18 +41,13 @@ HYBRID = {
 }
 
 
-def weights(config: t.Mapping[str, t.Any], total: int) -> dict[str, t.Any]:
+def known(config: t.Mapping[str, t.Any], total: int = 16 * GIB) -> dict[str, t.Any]:
     """What model_info says of weights, in 16 bits."""
     head = config["vocab_size"] * config["hidden_size"] * 2
-    body = total - 2 * head
-    sizes = {"embedding": head, "lm_head": head, "expert" if "num_local_experts" in config else "mlp": body}
-    return {
-        "format": "safetensors",
-        "total_bytes": total,
-        "bytes_by_dtype": {"BF16": total},
-        "bytes_by_class": {name: {"BF16": size} for name, size in sizes.items()},
-        "bytes_by_layer": [body // config["num_hidden_layers"]] * config["num_hidden_layers"],
-    }
+    classes = {"embedding": head, "lm_head": head}
+    if "num_local_experts" in config:
+        classes["expert"] = total - 2 * head
+    return weights(total, layers=config["num_hidden_layers"], **classes)
 
 
 def once() -> None:
@@ -84,13 +69,13 @@ def once() -> None:
         estimate(found, shape, settings(RELEASE, asked, shape, device), device)
 
     def each(config: t.Mapping[str, t.Any]) -> float:
-        found = weights(config, 16 * GIB)
+        found = known(config)
         started = time.perf_counter()
         for _time in range(TIMES):
             fit(config, found)
         return (time.perf_counter() - started) / TIMES
 
-    dense = weights(DENSE, 16 * GIB)
+    dense = known(DENSE)
     started = time.perf_counter()
     fit(DENSE, dense)
     first = time.perf_counter() - started

@@ -43,6 +43,18 @@ _CHUNKED = ("chunked_attention",)
 _STATE = ("linear_attention", "mamba", "mamba2", "conv", "recurrent", "M", "gated_delta_net", "kda")
 _BOTH = ("hybrid",)
 _NOTHING = ("mlp", "moe", "-", "E")
+_MEANINGS = {
+    name: kind
+    for kind, names in (
+        ("full", _FULL),
+        ("sliding", _SLIDING),
+        ("chunked", _CHUNKED),
+        ("state", _STATE),
+        ("both", _BOTH),
+        ("none", _NOTHING),
+    )
+    for name in names
+}
 
 # Models whose layers alternate without saying so: every so-many-th layer is full attention, the others have a window.
 # gemma2.py, gemma3.py, commandr.py, gpt_oss.py of 0.32.0 through the layer_types that transformers fills in.
@@ -102,8 +114,12 @@ class Decoder:
         return max(0, value)
 
 
-def caches(decoder: Decoder) -> tuple[tuple[Cache, ...], tuple[str, ...]]:
-    """What the layers keep, in their order, and what is not known of it. Raises Unreadable."""
+# What layers keep, as of layer 0, and the numbers of the layers that keep it.
+Layouts = tuple[tuple[Cache, tuple[int, ...]], ...]
+
+
+def caches(decoder: Decoder) -> tuple[Layouts, tuple[str, ...]]:
+    """The different things that the layers keep, and what is not known of it. Raises Unreadable."""
     if numbers(decoder.text, "compress_ratios"):
         return _compressed(decoder), ()
     for model_type, keys in _NEEDED.items():
@@ -117,11 +133,21 @@ def caches(decoder: Decoder) -> tuple[tuple[Cache, ...], tuple[str, ...]]:
     if decoder.model_type in _ENCODER_DECODER:
         kinds = kinds[: count(decoder.text, "decoder_layers", decoder.layers)]
     shared = decoder.layers - count(decoder.text, "num_kv_shared_layers", 0)
-    found: list[Cache] = []
-    for layer, kind in enumerate(kinds):
-        if layer < shared:
-            found += _layer(decoder, layer, kind)
-    return tuple(found), uncertain
+    # Layers of one kind keep the same, unless each has a configuration of its own.
+    own = isinstance(decoder.text.get("block_configs"), list)
+    made: dict[tuple[str, int], list[list[int]]] = {}
+    found: dict[Cache, list[int]] = {}
+    for layer, kind in enumerate(kinds[: max(0, shared)]):
+        key = (kind, layer if own else 0)
+        if key not in made:
+            made[key] = [found.setdefault(cache, []) for cache in _layer(decoder, layer, kind)]
+        for layers in made[key]:
+            layers.append(layer)
+    return _layouts(found), uncertain
+
+
+def _layouts(found: t.Mapping[Cache, list[int]]) -> Layouts:
+    return tuple((cache, tuple(layers)) for cache, layers in found.items())
 
 
 def _kinds(decoder: Decoder) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -131,7 +157,7 @@ def _kinds(decoder: Decoder) -> tuple[tuple[str, ...], tuple[str, ...]]:
         texts(text, "layer_types") or texts(text, "layers_block_type") or tuple(word(text, "hybrid_override_pattern"))
     )
     if words:
-        unknown = {one for one in words if one not in (*_FULL, *_SLIDING, *_CHUNKED, *_STATE, *_BOTH, *_NOTHING)}
+        unknown = {one for one in words if one not in _MEANINGS}
         if unknown:
             names = ", ".join(shown(one) or "no name" for one in sorted(unknown)[:_MOST_NAMES])
             names += f" and {len(unknown) - _MOST_NAMES} others" if len(unknown) > _MOST_NAMES else ""
@@ -139,75 +165,69 @@ def _kinds(decoder: Decoder) -> tuple[tuple[str, ...], tuple[str, ...]]:
         # A draft of the checkpoint may be listed behind the layers; what is missing is counted as full attention.
         elif len(words) < layers:
             uncertain.append(f"config.json names the kinds of {len(words)} of {layers} layers")
-        return (tuple(map(_meant, words)) + ("full",) * layers)[:layers], tuple(uncertain)
-    return tuple(_unnamed(decoder, layer) for layer in range(layers)), ()
+        return (*(_MEANINGS.get(one, "full") for one in words[:layers]), *["full"] * (layers - len(words))), tuple(
+            uncertain
+        )
+    return _unnamed(decoder), ()
 
 
-def _meant(one: str) -> str:
-    for kind, names in (
-        ("sliding", _SLIDING),
-        ("chunked", _CHUNKED),
-        ("state", _STATE),
-        ("both", _BOTH),
-        ("none", _NOTHING),
-    ):
-        if one in names:
-            return kind
-    return "full"
-
-
-def _unnamed(decoder: Decoder, layer: int) -> str:
-    """The kind of a layer where no list of words names it."""
-    text, model_type = decoder.text, decoder.model_type
+def _unnamed(decoder: Decoder) -> tuple[str, ...]:
+    """The kind of each layer where no list of words names it."""
+    text, model_type, layers = decoder.text, decoder.model_type, range(decoder.layers)
     linear = mapping(text, "linear_attn_config")
+
+    def where(other: str, kind: str, is_so: t.Callable[[int], bool]) -> tuple[str, ...]:
+        return tuple(kind if is_so(layer) else other for layer in layers)
+
     if linear:  # kimi_linear, kimi_k3: counted from 1
-        return "state" if layer + 1 in numbers(linear, "kda_layers") else "full"
-    if numbers(text, "attn_type_list"):  # minimax_text_01: 1 is full attention
-        return "full" if numbers(text, "attn_type_list")[layer : layer + 1] == (1,) else "state"
-    if count(text, "attn_layer_period", 0):  # jamba
-        period, offset = count(text, "attn_layer_period"), count(text, "attn_layer_offset", 0)
-        return "full" if layer % period == offset else "state"
-    if count(text, "full_attention_interval", 0):  # qwen3_next, qwen3_5
-        return "state" if (layer + 1) % count(text, "full_attention_interval") else "full"
-    if numbers(text, "attn_layer_indices"):  # bamba
-        return "full" if layer in numbers(text, "attn_layer_indices") else "state"
-    if numbers(text, "full_attn_idxs"):  # lfm2
-        return "full" if layer in numbers(text, "full_attn_idxs") else "state"
+        states = set(numbers(linear, "kda_layers"))
+        return where("full", "state", lambda layer: layer + 1 in states)
+    if listed := numbers(text, "attn_type_list"):  # minimax_text_01: 1 is full attention
+        return where("state", "full", lambda layer: listed[layer : layer + 1] == (1,))
+    if period := count(text, "attn_layer_period", 0):  # jamba
+        offset = count(text, "attn_layer_offset", 0)
+        return where("state", "full", lambda layer: layer % period == offset)
+    if interval := count(text, "full_attention_interval", 0):  # qwen3_next, qwen3_5
+        return where("full", "state", lambda layer: bool((layer + 1) % interval))
+    for key in ("attn_layer_indices", "full_attn_idxs"):  # bamba, lfm2
+        if attending := set(numbers(text, key)):
+            return where("state", "full", attending.__contains__)
     if model_type == "falcon_h1":
-        return "both"
+        return ("both",) * decoder.layers
     if model_type in ("mamba", "mamba2", "falcon_mamba"):
-        return "state"
-    if numbers(text, "cross_attention_layers"):  # mllama
-        return "cross" if layer in numbers(text, "cross_attention_layers") else "full"
-    if numbers(text, "hybrid_layer_pattern"):  # mimo_v2
-        return "sliding" if numbers(text, "hybrid_layer_pattern")[layer : layer + 1] == (1,) else "full"
+        return ("state",) * decoder.layers
+    if crossing := set(numbers(text, "cross_attention_layers")):  # mllama
+        return where("full", "cross", crossing.__contains__)
+    if pattern := numbers(text, "hybrid_layer_pattern"):  # mimo_v2
+        return where("full", "sliding", lambda layer: pattern[layer : layer + 1] == (1,))
     if model_type.startswith("llama4"):
-        return _chunked(text, layer)
-    pattern = count(text, "sliding_window_pattern", 0) or _PATTERNS.get(model_type, 0)
-    if pattern and decoder.window:
-        return "sliding" if (layer + 1) % pattern else "full"
-    return "sliding" if decoder.window else "full"
+        return where("full", "chunked", lambda layer: _is_chunked(text, layer))
+    every = count(text, "sliding_window_pattern", 0) or _PATTERNS.get(model_type, 0)
+    if every and decoder.window:
+        return where("full", "sliding", lambda layer: bool((layer + 1) % every))
+    return ("sliding" if decoder.window else "full",) * decoder.layers
 
 
-def _chunked(text: t.Mapping[str, t.Any], layer: int) -> str:
+def _is_chunked(text: t.Mapping[str, t.Any], layer: int) -> bool:
     """llama4.py of 0.32.0: layers without positions attend to everything, every fourth where none are named."""
     without = numbers(text, "no_rope_layers")
     positions = without[layer] if layer < len(without) else (layer + 1) % 4
-    return "chunked" if positions and count(text, "attention_chunk_size", 0) else "full"
+    return bool(positions and count(text, "attention_chunk_size", 0))
 
 
 def _layer(decoder: Decoder, layer: int, kind: str) -> list[Cache]:
+    """What a layer keeps, as of layer 0."""
     text = decoder.text
     if kind == "none":
         return []
     if kind == "state":
-        return [_state(decoder, layer)]
+        return [_state(decoder)]
     if kind == "both":
-        return [_attention(decoder, layer, "full"), _state(decoder, layer)]
+        return [_attention(decoder, layer, "full"), _state(decoder)]
     if decoder.latent and kind == "full":
-        found = [Cache(layer, "mla", 1, decoder.latent)]
+        found = [Cache(0, "mla", 1, decoder.latent)]
         if _indexed(decoder):
-            found.append(Cache(layer, "indexer", 1, count(text, "index_head_dim", 128)))
+            found.append(Cache(0, "indexer", 1, count(text, "index_head_dim", 128)))
         return found
     if decoder.model_type in _ENCODER_DECODER:
         return [_attention(decoder, layer, "full"), _attention(decoder, layer, "cross")]
@@ -242,7 +262,7 @@ def _attention(decoder: Decoder, layer: int, kind: str) -> Cache:
         key, value = count(text, "swa_head_dim", key), count(text, "swa_v_head_dim", value)
     if _block(text, layer).get("n_heads_in_group") is not None:
         heads = max(1, decoder.heads // count(_block(text, layer), "n_heads_in_group"))
-    return Cache(layer, t.cast(Kind, kind), heads, key, value or key, window)
+    return Cache(0, t.cast(Kind, kind), heads, key, value or key, window)
 
 
 def _indexed(decoder: Decoder) -> bool:
@@ -250,7 +270,7 @@ def _indexed(decoder: Decoder) -> bool:
     return decoder.text.get("index_topk") is not None
 
 
-def _state(decoder: Decoder, layer: int) -> Cache:
+def _state(decoder: Decoder) -> Cache:
     """Recurrent states; the sizes as the model's get_mamba_state_shape_from_config of 0.32.0 takes them."""
     text = decoder.text
     linear = mapping(text, "linear_attn_config")
@@ -279,7 +299,7 @@ def _state(decoder: Decoder, layer: int) -> Cache:
         sizes = (wide, first(text, ("mamba_d_state", "state_size")), first(text, ("mamba_d_conv", "conv_kernel"), 4))
     else:
         raise Unreadable("config.json does not say what its recurrent layers keep")
-    return Cache(layer, "state", mixer=mixer, sizes=tuple(sizes))
+    return Cache(0, "state", mixer=mixer, sizes=tuple(sizes))
 
 
 def _mamba2(decoder: Decoder) -> tuple[int, ...]:
@@ -295,22 +315,26 @@ def _mamba2(decoder: Decoder) -> tuple[int, ...]:
     return wide, groups, heads, head, state, first(text, ("conv_kernel", "mamba_d_conv"), 4)
 
 
-def _compressed(decoder: Decoder) -> tuple[Cache, ...]:
+def _compressed(decoder: Decoder) -> Layouts:
     """deepseek_v4: a window for each layer, its compressed entries, and what is being compressed.
 
     vllm/models/deepseek_v4/attention.py and compressor.py of 0.32.0: every fourth token has an index as well.
     """
     ratios, width = numbers(decoder.text, "compress_ratios"), decoder.head_dim
     index = count(decoder.text, "index_head_dim", 128)
-    found: list[Cache] = []
+    found: dict[Cache, list[int]] = {}
+
+    def keep(layer: int, *given: t.Any) -> None:
+        found.setdefault(Cache(0, *given), []).append(layer)
+
     for layer, ratio in enumerate(ratios[: decoder.layers]):
-        found.append(Cache(layer, "window_mla", 1, width, 0, decoder.window))
+        keep(layer, "window_mla", 1, width, 0, decoder.window)
         if ratio <= 1:
             continue
         overlap = 2 if ratio == 4 else 1
-        found.append(Cache(layer, "compressed", 1, width, 0, 0, ratio))
-        found.append(Cache(layer, "partial", 1, 2 * overlap * width, 0, overlap * ratio, ratio))
+        keep(layer, "compressed", 1, width, 0, 0, ratio)
+        keep(layer, "partial", 1, 2 * overlap * width, 0, overlap * ratio, ratio)
         if ratio == 4:
-            found.append(Cache(layer, "indexer", 1, index, 0, 0, ratio))
-            found.append(Cache(layer, "partial", 1, 2 * overlap * index, 0, overlap * ratio, ratio))
-    return tuple(found)
+            keep(layer, "indexer", 1, index, 0, 0, ratio)
+            keep(layer, "partial", 1, 2 * overlap * index, 0, overlap * ratio, ratio)
+    return _layouts(found)

@@ -11,8 +11,6 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from packaging.version import Version
-
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.pages import (
     Limits,
@@ -23,6 +21,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.pages import
     rules,
     up,
 )
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import version_of
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.stages import stages
 
@@ -120,8 +119,11 @@ class _Plan:
         alike: dict[t.Hashable, list[_Group]] = {}
         for group in self.groups if rule.all_groups else self.groups[:1]:
             alike.setdefault(_need(group.parts[0]), []).append(group)
-        counted = [(groups[0], len(groups)) for groups in alike.values()]
-        return lambda length: size * sum(times * group.blocks(limit, length) for group, times in counted)
+        counted = [(groups[0].parts[0], size * len(groups)) for groups in alike.values()]
+        if len(counted) == 1:
+            ((page, whole),) = counted
+            return lambda length: whole * limit.blocks(page, length)
+        return lambda length: sum([each * limit.blocks(page, length) for page, each in counted])
 
 
 def capacity(
@@ -137,45 +139,73 @@ def capacity(
     Unreadable where the layers would keep nothing.
     """
     given = [kv_bytes] * chosen.asked.pipeline_parallel if isinstance(kv_bytes, int) else list(kv_bytes)
-    if chosen.engine == "V0":
-        return _v0(shape, chosen, given, device)
+    return holder(shape, chosen, device)(given, chosen.max_model_len)
+
+
+Holder = t.Callable[[t.Sequence[int], int], Capacity]
+
+
+def holder(shape: Geometry, chosen: Settings, device: Device | None = None) -> Holder:
+    """A function of the bytes of a GPU of each pipeline stage and of the length of requests: what they hold.
+
+    What does not depend on either is computed once. Raises Unreadable as capacity does.
+    """
     found, block = pages(shape, chosen, device)
+    if chosen.engine == "V0":
+        return lambda given, length: _v0(shape, chosen, found, block, given, length)
     if not found:
-        return Capacity(block, 0, 1, 0, 0.0, 0, True, chosen.max_model_len, ("the model keeps no KV cache",))
-    rule, limit, length = rules(chosen.release), limits(shape, chosen), chosen.max_model_len
+        empty = "the model keeps no KV cache"
+        return lambda _given, length: Capacity(block, 0, 1, 0, 0.0, 0, True, length, (empty,))
+    if any(page.family == "state" and page.tokens == chosen.max_model_len for page in found):
+        # A block of such a state is a whole request (_state_page in pages.py).
+        def whole(given: t.Sequence[int], length: int) -> Capacity:
+            sized = dataclasses.replace(chosen, max_model_len=length)
+            return _pool(shape, sized, *pages(shape, sized, device))(given, length)
+
+        return whole
+    return _pool(shape, chosen, found, block)
+
+
+def _pool(shape: Geometry, chosen: Settings, found: tuple[Page, ...], block: int) -> Holder:
+    rule, limit = rules(chosen.release), limits(shape, chosen)
     plans, notes = _plans(found, _stages(shape, chosen), rule, chosen)
     sizes = [plan.block_bytes(rule) for plan in plans]
     greatest = max(sizes)
-    checked = given
-    if chosen.asked.gpu_blocks_override:
-        given = [chosen.asked.gpu_blocks_override * size for size in sizes]
-        checked = given if rule.override_checked else checked
-    blocks, deciding = min(
-        (max(0, bytes_) // size, index) for index, (bytes_, size) in enumerate(zip(given, sizes, strict=True)) if size
-    )
-    usable = [bytes_ - (size if rule.null_block else 0) for bytes_, size in zip(checked, sizes, strict=True)]
-    if rule.from_groups and not rule.projected:
-        usable = [min(usable)] * len(usable)
-
     needed = [plan.needed(rule, limit) for plan in plans]
 
-    def holds(tokens: int) -> bool:
-        return all(bytes_of(tokens) <= bytes_ for bytes_of, bytes_ in zip(needed, usable, strict=True))
+    def hold(given: t.Sequence[int], length: int) -> Capacity:
+        checked = given
+        if chosen.asked.gpu_blocks_override:
+            given = [chosen.asked.gpu_blocks_override * size for size in sizes]
+            checked = given if rule.override_checked else checked
+        blocks, deciding = min(
+            (max(0, bytes_) // size, index)
+            for index, (bytes_, size) in enumerate(zip(given, sizes, strict=True))
+            if size
+        )
+        usable = [bytes_ - (size if rule.null_block else 0) for bytes_, size in zip(checked, sizes, strict=True)]
+        if rule.from_groups and not rule.projected:
+            usable = [min(usable)] * len(usable)
+        each = tuple(zip(needed, usable, strict=True))
 
-    request = max(bytes_of(length) for bytes_of in needed)
-    fits = min(checked) > 0 and holds(length)
-    tokens, concurrency = _reported(plans[deciding].groups, rule, limit, chosen, blocks, block)
-    return Capacity(
-        block_tokens=block,
-        block_bytes=greatest,
-        blocks=blocks,
-        tokens=tokens,
-        concurrency=concurrency,
-        request_bytes=request,
-        fits=fits,
-        longest=length if fits else _longest(holds, length),
-        notes=notes,
-    )
+        def holds(tokens: int) -> bool:
+            return all([bytes_of(tokens) <= bytes_ for bytes_of, bytes_ in each])
+
+        fits = min(checked) > 0 and holds(length)
+        tokens, concurrency = _reported(plans[deciding].groups, rule, limit, length, blocks, block)
+        return Capacity(
+            block_tokens=block,
+            block_bytes=greatest,
+            blocks=blocks,
+            tokens=tokens,
+            concurrency=concurrency,
+            request_bytes=max([bytes_of(length) for bytes_of in needed]),
+            fits=fits,
+            longest=length if fits else _longest(holds, length),
+            notes=notes,
+        )
+
+    return hold
 
 
 def _held(layers: tuple[int, ...], stage: range | None) -> int:
@@ -286,7 +316,7 @@ def _manager_off(found: tuple[Page, ...], chosen: Settings) -> bool:
     """Whether the hybrid manager is off: as asked, on CPUs, and for chunked attention by default (config/vllm.py)."""
     allowed = chosen.asked.env.get("VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE", "0") == "1"
     chunked = any(page.family == "chunked" for page in found)
-    since = Version("0.10.1")
+    since = version_of("0.10.1")
     return chosen.asked.hybrid_manager_off or (chunked and not allowed and chosen.release >= since)
 
 
@@ -326,10 +356,9 @@ def _types(found: tuple[Page, ...], rule: Rules) -> list[list[Page]]:
 
 
 def _reported(
-    groups: tuple[_Group, ...], rule: Rules, limit: Limits, chosen: Settings, blocks: int, block: int
+    groups: tuple[_Group, ...], rule: Rules, limit: Limits, length: int, blocks: int, block: int
 ) -> tuple[int, float]:
-    """(tokens, concurrency) as they are logged."""
-    length = chosen.max_model_len
+    """(tokens, concurrency) as they are logged, for requests of so many tokens."""
     if rule.uniform_only:
         return blocks * block, blocks * block / length
     each = sum(group.blocks(limit, length) for group in groups)
@@ -360,21 +389,17 @@ def _longest(holds: t.Callable[[int], bool], length: int) -> int:
 
 
 def _v0(
-    shape: Geometry,
-    chosen: Settings,
-    given: t.Sequence[int],
-    device: Device | None,
+    shape: Geometry, chosen: Settings, found: tuple[Page, ...], block: int, given: t.Sequence[int], length: int
 ) -> Capacity:
     """get_cache_block_size in worker/cache_engine.py, determine_num_available_blocks in worker/worker.py: 0.8.5."""
-    found, block = pages(shape, chosen, device)
     attending = [_v0_page(shape, chosen, page) for page in found if page.family in ("full", "sliding", "chunked")]
     if not attending:
-        return Capacity(block, 0, 0, 0, 0.0, 0, True, chosen.max_model_len, ("the model keeps no KV cache",))
+        return Capacity(block, 0, 0, 0, 0.0, 0, True, length, ("the model keeps no KV cache",))
     sizes = [sum(page.size * _held(page.layers, stage) for page in attending) for stage in _stages(shape, chosen)]
     size = max(sizes)
     blocks = min(max(0, bytes_) // one for bytes_, one in zip(given, sizes, strict=True) if one)
     blocks = chosen.asked.gpu_blocks_override or blocks
-    tokens, length = blocks * block, chosen.max_model_len
+    tokens = blocks * block
     return Capacity(
         block_tokens=block,
         block_bytes=size,
@@ -396,11 +421,11 @@ def _v0_page(shape: Geometry, chosen: Settings, page: Page) -> Page:
     0.7.2 and 0.7.3.
     """
     release, tokens = chosen.release, page.tokens
-    if any(cache.kind == "cross" for cache in shape.caches) and "decoder_layers" in shape.config:
+    if shape.keeps("cross") and "decoder_layers" in shape.config:
         page = dataclasses.replace(page, layers=tuple(range(shape.layers)))
-    if page.is_latent and release < Version("0.7.1"):
+    if page.is_latent and release < version_of("0.7.1"):
         values = max(1, shape.kv_heads // chosen.asked.tensor_parallel) * 2 * 256
         return dataclasses.replace(page, size=max(1, page.unit // shape.mla_width) * values * tokens)
-    if page.is_latent and release < Version("0.8.0") and release >= Version("0.7.2"):
+    if page.is_latent and release < version_of("0.8.0") and release >= version_of("0.7.2"):
         return dataclasses.replace(page, size=up(page.unit, 256) * 256 * tokens)
     return page

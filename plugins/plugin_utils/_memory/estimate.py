@@ -16,7 +16,7 @@ import math
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.activation import activation
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.capacity import Capacity, capacity
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.capacity import Capacity, holder
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.correction import Earlier, correct, measurement_key
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.graphs import graphs, graphs_reserved
@@ -62,12 +62,12 @@ def estimate(
         room = left("room", device.total - stage.kv.expected, (*stage.terms, *stage.outside))
     expected, least = ([max(0, getattr(one.kv, at)) for one in every] for at in ("expected", "low"))
     # The longest request is looked for up to the model's own limit, or what the user asks beyond it.
-    widest = dataclasses.replace(chosen, max_model_len=max(shape.max_positions, chosen.max_model_len))
-    largest, safe = (_longest(shape, widest, sizes, device) for sizes in (expected, least))
-    length = chosen.max_model_len
+    widest, length = max(shape.max_positions, chosen.max_model_len), chosen.max_model_len
+    hold = holder(shape, chosen, device)
+    largest, safe = (hold(sizes, widest).longest if min(sizes) > 0 else 0 for sizes in (expected, least))
     if chosen.asked.auto_length:
         length = min(length, safe or largest) or length
-    held = capacity(shape, dataclasses.replace(chosen, max_model_len=length), expected, device=device)
+    held = hold(expected, length)
     return Ledger(
         device=device.name,
         total=device.total,
@@ -88,10 +88,6 @@ def estimate(
         confidence=_confidence(shape, held, chosen),
         notes=tuple(dict.fromkeys((*shape.uncertain, *held.notes, *stage.notes, *_notes(chosen, device)))),
     )
-
-
-def _longest(shape: Geometry, widest: Settings, sizes: t.Sequence[int], device: Device) -> int:
-    return capacity(shape, widest, sizes, device=device).longest if min(sizes) > 0 else 0
 
 
 def _stage(

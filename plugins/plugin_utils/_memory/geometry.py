@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import typing as t
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.caches import Cache, Decoder, caches
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.caches import Cache, Decoder, Layouts, caches
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import (
     Unreadable,
     count,
@@ -62,7 +62,8 @@ class Geometry:
     max_positions: the longest request in tokens that the model is made for; is_length_certain: whether that is all that
     decides, and no scaling of positions, which releases count differently. dtype, quantization: as config.json names
     them, "" where it does not; moe_layers: layers with experts; draft_layers: layers of the checkpoint that predict
-    further tokens; caches: what the layers keep; config: the mapping that describes the decoder.
+    further tokens; layouts: the different things that layers keep (as of layer 0), with the numbers of the layers that
+    keep them; config: the mapping that describes the decoder.
     """
 
     layers: int
@@ -94,17 +95,19 @@ class Geometry:
     v_head_dim: int
     draft_layers: int
     is_multimodal: bool
-    caches: tuple[Cache, ...]
+    layouts: Layouts
     quantization_config: t.Mapping[str, t.Any] = dataclasses.field(repr=False, compare=False)
     config: t.Mapping[str, t.Any] = dataclasses.field(repr=False, compare=False)
 
     @functools.cached_property
-    def layouts(self) -> tuple[tuple[Cache, tuple[int, ...]], ...]:
-        """The different things that layers keep (as of layer 0), with the numbers of the layers that keep them."""
-        found: dict[Cache, list[int]] = {}
-        for cache in self.caches:
-            found.setdefault(dataclasses.replace(cache, layer=0), []).append(cache.layer)
-        return tuple((cache, tuple(layers)) for cache, layers in found.items())
+    def caches(self) -> tuple[Cache, ...]:
+        """What each layer keeps, by layer."""
+        each = ((layer, cache) for cache, layers in self.layouts for layer in layers)
+        return tuple(dataclasses.replace(cache, layer=layer) for layer, cache in sorted(each, key=lambda one: one[0]))
+
+    def keeps(self, kind: str) -> bool:
+        """Whether any layer keeps something of this kind."""
+        return any(cache.kind == kind for cache, _layers in self.layouts)
 
 
 def geometry(config: t.Mapping[str, t.Any], text_path: str = "") -> Geometry:
@@ -167,7 +170,7 @@ def geometry(config: t.Mapping[str, t.Any], text_path: str = "") -> Geometry:
         v_head_dim=count(text, "v_head_dim", 0) or head_dim,
         draft_layers=_layers(text, _DRAFT_LAYERS, 0),
         is_multimodal=any(config.get(name) or text.get(name) for name in _MEDIA),
-        caches=kept,
+        layouts=kept,
         quantization_config=quantization,
         config=text,
     )

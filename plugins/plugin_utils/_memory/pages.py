@@ -17,7 +17,13 @@ from packaging.version import Version
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.caches import Cache
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import Unreadable, count, mapping, word
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import (
+    Unreadable,
+    count,
+    mapping,
+    version_of,
+    word,
+)
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings
 
 Family = t.Literal["full", "sliding", "chunked", "state", "cross"]
@@ -173,7 +179,7 @@ def limits(shape: Geometry, chosen: Settings) -> Limits:
     in_flight = chosen.max_num_batched_tokens * (batches if rules(chosen.release).in_flight else 1)
     shares = asked.decode_context_parallel
     # Prefill context parallelism splits the cache from 0.12.0 to 0.25.1.
-    if Version("0.12.0") <= chosen.release < Version("0.26.0"):
+    if version_of("0.12.0") <= chosen.release < version_of("0.26.0"):
         shares *= asked.prefill_context_parallel
     encoder = count(shape.config, "max_source_positions", 0) or chosen.max_num_batched_tokens
     return Limits(in_flight, shares, encoder)
@@ -198,7 +204,7 @@ def _empty(shape: Geometry, chosen: Settings) -> Unreadable:
 
 
 def _pages(shape: Geometry, chosen: Settings, device: Device | None) -> tuple[tuple[Page, ...], int]:
-    if any(cache.kind == "window_mla" for cache in shape.caches):
+    if shape.keeps("window_mla"):
         return _compressed_pages(shape, chosen), _COMPRESSED_BLOCK
     kv_dtype = cache_dtype(shape, chosen)
     value_bytes = _DTYPE_BYTES.get(kv_dtype, _model_bytes(chosen) if kv_dtype == "auto" else 1)
@@ -274,8 +280,8 @@ def cache_dtype(shape: Geometry, chosen: Settings) -> str:
     asked = chosen.asked.kv_cache_dtype
     if asked == "auto" and rules(chosen.release).checkpoint_kv_dtype:
         asked = _checkpoint_dtype(shape)
-    sparse = any(cache.kind == "indexer" for cache in shape.caches)
-    if sparse and (asked.startswith("fp8") or (asked == "auto" and chosen.release < Version("0.11.1"))):
+    sparse = shape.keeps("indexer")
+    if sparse and (asked.startswith("fp8") or (asked == "auto" and chosen.release < version_of("0.11.1"))):
         return "fp8_ds_mla"
     return asked
 
@@ -361,22 +367,22 @@ def _block(shape: Geometry, chosen: Settings, device: Device | None, kv_dtype: s
     """
     asked = chosen.block_size
     if device is not None and device.kind == "cpu":
-        return asked or (_CPU_BLOCK if chosen.release >= Version("0.10.0") else _DEFAULT_BLOCK)
+        return asked or (_CPU_BLOCK if chosen.release >= version_of("0.10.0") else _DEFAULT_BLOCK)
     capability = 90 if device is None else device.capability
     backend = (chosen.asked.attention_backend or "").upper()
     block = asked or _DEFAULT_BLOCK
     if not shape.mla_width or (device is not None and device.is_amd):
         return block
-    sparse = any(cache.kind == "indexer" for cache in shape.caches)
+    sparse = shape.keeps("indexer")
     if rules(chosen.release).backend_blocks:
         return asked or _latent_block(chosen, capability, backend, sparse, kv_dtype)
     if sparse:
         return 64
-    if chosen.release < Version("0.8.0"):
+    if chosen.release < version_of("0.8.0"):
         return block
     if backend == "FLASHINFER_MLA":
         return block if block == 32 or block % 64 == 0 else 64
-    if backend == "CUTLASS_MLA" or (not backend and 100 <= capability < 110 and chosen.release >= Version("0.10.0")):
+    if backend == "CUTLASS_MLA" or (not backend and 100 <= capability < 110 and chosen.release >= version_of("0.10.0")):
         return block if block % 128 == 0 else 128
     if backend == "FLASHMLA" or (not backend and capability == 90):
         return block if block % 64 == 0 else 64
@@ -386,7 +392,7 @@ def _block(shape: Geometry, chosen: Settings, device: Device | None, kv_dtype: s
 def _latent_block(chosen: Settings, capability: int, backend: str, sparse: bool, kv_dtype: str) -> int:
     if sparse:
         # FLASHMLA_SPARSE and the indexer take 64; FLASHINFER_MLA_SPARSE 32 as well, until 0.32.0 asked all backends.
-        flashinfer = 100 <= capability < 110 and kv_dtype not in _WIDE and chosen.release < Version("0.32.0")
+        flashinfer = 100 <= capability < 110 and kv_dtype not in _WIDE and chosen.release < version_of("0.32.0")
         return 32 if flashinfer or backend == "FLASHINFER_MLA_SPARSE" else 64
     sizes = {"FLASHMLA": 64, "CUTLASS_MLA": 128, "FLASHINFER_MLA": 32, "FLASH_ATTN_MLA": 16, "TRITON_MLA": 16}
     if backend in sizes:
@@ -406,12 +412,12 @@ def _hybrid_block(shape: Geometry, chosen: Settings, device: Device | None, bloc
     release = chosen.release
     capability = 90 if device is None else device.capability
     align = _DEFAULT_BLOCK
-    if shape.mla_width and release >= Version("0.11.0"):
+    if shape.mla_width and release >= version_of("0.11.0"):
         align = 128 if (chosen.asked.attention_backend or "").upper() == "CUTLASS_MLA" else 64
-    elif release >= Version("0.11.1") and 100 <= capability < 110 and shape.head_dim == 256:
+    elif release >= version_of("0.11.1") and 100 <= capability < 110 and shape.head_dim == 256:
         align = 32
-    if release >= Version("0.20.0"):
-        align = max(block, 128 if shape.mla_width and release >= Version("0.27.0") else 1)
+    if release >= version_of("0.20.0"):
+        align = max(block, 128 if shape.mla_width and release >= version_of("0.27.0") else 1)
         exporting = [cache for cache, _layers in shape.layouts if cache.mixer == "gdn"]
         if exporting and state_mode(shape, chosen) == "align" and _exports(shape, chosen, device, exporting[0]):
             align = math.lcm(align, 64)
@@ -435,13 +441,13 @@ def state_mode(shape: Geometry, chosen: Settings) -> str:
     Models of Mamba 1 and 2 support all (SupportsMambaPrefixCaching), which ends with 0.31.0.
     """
     release = chosen.release
-    if not chosen.prefix_caching or release < Version("0.11.0"):
+    if not chosen.prefix_caching or release < version_of("0.11.0"):
         return "none"
-    supports = all(cache.mixer in _ALL_MODE_MIXERS for cache in shape.caches if cache.kind == "state")
+    supports = all(cache.mixer in _ALL_MODE_MIXERS for cache, _layers in shape.layouts if cache.kind == "state")
     if not rules(release).state_modes:
         return "all" if supports else "none"
     wish = chosen.asked.mamba_cache_mode
-    if release >= Version("0.32.0"):
+    if release >= version_of("0.32.0"):
         return "align"
     return "all" if supports and wish != "align" else "align"
 
@@ -479,18 +485,18 @@ def _exports(shape: Geometry, chosen: Settings, device: Device | None, cache: Ca
     """
     capability = 90 if device is None else device.capability
     if cache.mixer == "mamba2":
-        return chosen.release >= Version("0.32.0")
+        return chosen.release >= version_of("0.32.0")
     if cache.mixer == "gdn":
         fast = capability == 90 or (capability >= 100 and cache.sizes[2] == 128)
-        return fast and chosen.release >= Version("0.33.0")
+        return fast and chosen.release >= version_of("0.33.0")
     bounded = mapping(shape.config, "linear_attn_config").get("gate_lower_bound") is not None
     fast = capability >= 90 and cache.sizes[1] == 128 and bounded
-    return cache.mixer == "kda" and fast and chosen.release >= Version("0.31.0")
+    return cache.mixer == "kda" and fast and chosen.release >= version_of("0.31.0")
 
 
 def _attends(shape: Geometry) -> bool:
     """Whether any layer keeps keys."""
-    return any(cache.kind != "state" for cache in shape.caches)
+    return any(cache.kind != "state" for cache, _layers in shape.layouts)
 
 
 def _state_bytes(shape: Geometry, chosen: Settings, cache: Cache) -> int:
@@ -527,7 +533,7 @@ def _state_bytes(shape: Geometry, chosen: Settings, cache: Cache) -> int:
 
 def _extra(chosen: Settings, drafted: int) -> int:
     """Mamba 2 keeps room for drafted tokens since it can be speculated with: mamba_utils.py of 0.16.0 has no such."""
-    return drafted if chosen.release >= Version("0.17.0") else 0
+    return drafted if chosen.release >= version_of("0.17.0") else 0
 
 
 # MODELS_CONFIG_MAP in model_executor/models/config.py: architectures whose configuration names the type of recurrent

@@ -5,7 +5,13 @@
 
 from __future__ import annotations
 
+import functools
 import typing as t
+
+from packaging.version import Version
+
+# The release of a number, which is parsed once.
+version_of = functools.cache(Version)
 
 _GREATEST = 10**9
 _MOST_STRETCH = 10**6

@@ -18,6 +18,7 @@ from packaging.version import Version
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, Asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.reading import version_of
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import load
 
 # Compute capabilities as 10 * major + minor, by what a product's name holds: the CUDA GPU list of NVIDIA. The first
@@ -221,15 +222,15 @@ def _engine(version: Version, asked: Asked, shape: Geometry, device: Device) -> 
     if version < _V1_DEFAULT or 0 < device.capability < 80 or shape.architecture in _V0_ONLY:
         return "V0"
     quantization = asked.quantization or shape.quantization
-    if version < Version("0.9.0") and (device.is_amd or asked.speculative_tokens or quantization == "gguf"):
+    if version < version_of("0.9.0") and (device.is_amd or asked.speculative_tokens or quantization == "gguf"):
         return "V0"
-    if version < Version("0.8.3") and (
+    if version < version_of("0.8.3") and (
         asked.lora or asked.pipeline_parallel > 1 or asked.cpu_offload_gib or quantization == "bitsandbytes"
     ):
         return "V0"
-    if asked.kv_cache_dtype != "auto" and (version < Version("0.8.2") or device.capability != 90):
+    if asked.kv_cache_dtype != "auto" and (version < version_of("0.8.2") or device.capability != 90):
         # FlashAttention 3 alone read an FP8 cache, which is of Hopper, until 0.10.0 asked the platform.
-        return "V0" if version < Version("0.10.0") else "V1"
+        return "V0" if version < version_of("0.10.0") else "V1"
     return "V1"
 
 
@@ -237,7 +238,7 @@ def _engine(version: Version, asked: Asked, shape: Geometry, device: Device) -> 
 # only architectures of the second runner, from 0.25.0 on those that have it although they are mixtures of experts.
 _SECOND_RUNNER = (
     (
-        Version("0.28.0"),
+        version_of("0.28.0"),
         {
             "DeepseekV2ForCausalLM",
             "DeepseekV4ForCausalLM",
@@ -250,7 +251,7 @@ _SECOND_RUNNER = (
         },
     ),
     (
-        Version("0.27.0"),
+        version_of("0.27.0"),
         {
             "DeepseekV2ForCausalLM",
             "GraniteMoeForCausalLM",
@@ -262,7 +263,7 @@ _SECOND_RUNNER = (
         },
     ),
     (
-        Version("0.26.0"),
+        version_of("0.26.0"),
         {
             "DeepseekV2ForCausalLM",
             "GraniteMoeForCausalLM",
@@ -283,7 +284,7 @@ _SECOND_RUNNER_ALL = Version("0.29.0")
 def _runner(version: Version, asked: Asked, shape: Geometry, pooling: bool) -> t.Literal[1, 2]:
     """use_v2_model_runner in config/vllm.py of 0.22.0 to 0.33.0."""
     wish = asked.env.get("VLLM_USE_V2_MODEL_RUNNER")
-    if wish in ("0", "1") and version >= Version("0.12.0"):
+    if wish in ("0", "1") and version >= version_of("0.12.0"):
         return 2 if wish == "1" else 1
     known = next((names for since, names in _SECOND_RUNNER if version >= since), None)
     method = str((asked.speculative or {}).get("method", ""))
@@ -301,7 +302,7 @@ def _runner(version: Version, asked: Asked, shape: Geometry, pooling: bool) -> t
 
 def _has_state(shape: Geometry) -> bool:
     """Whether layers keep a state and no keys: vLLM's is_hybrid."""
-    return any(cache.kind == "state" for cache in shape.caches)
+    return shape.keeps("state")
 
 
 def _chunked(
@@ -310,11 +311,12 @@ def _chunked(
     """enable_chunked_prefill: create_engine_config in engine/arg_utils.py of 0.6.0 and 0.7.3, _set_default_args_v0 and
     _v1 of 0.8.0 and 0.10.0, is_chunked_prefill_supported in config/model.py of 0.32.0.
     """
-    if asked.chunked_prefill is not None and not (engine == "V1" and version < Version("0.10.0")):
+    if asked.chunked_prefill is not None and not (engine == "V1" and version < version_of("0.10.0")):
         return asked.chunked_prefill
     if engine == "V1":
         return not (pooling and _is_encoder(shape))
-    excluded = shape.is_multimodal and version >= Version("0.6.4") or shape.mla_width and version >= Version("0.8.0")
+    excluded = shape.is_multimodal and version >= version_of("0.6.4")
+    excluded = excluded or shape.mla_width and version >= version_of("0.8.0")
     return (
         length > 32768
         and not excluded
@@ -344,7 +346,7 @@ def _prefix_caching(version: Version, engine: str, asked: Asked, shape: Geometry
         return asked.prefix_caching
     if engine == "V0" or pooling and _is_encoder(shape):
         return False
-    return not _has_state(shape) or version >= Version("0.26.0")
+    return not _has_state(shape) or version >= version_of("0.26.0")
 
 
 # Methods of speculation that asynchronous scheduling works with: config/vllm.py of 0.14.0 and 0.32.0.
@@ -362,7 +364,7 @@ def _async_scheduling(version: Version, engine: str, asked: Asked, runner: int, 
         version >= _ASYNC
         and (not method or method in _ASYNC_METHODS or method.endswith("_mtp"))
         and not (asked.pipeline_parallel > 1 and (version < _ASYNC_PIPELINE or runner == 1 and version >= _NO_PIPELINE))
-        and not (pooling and version >= Version("0.20.0"))
+        and not (pooling and version >= version_of("0.20.0"))
     )
 
 
@@ -390,12 +392,12 @@ def _batches(
         seqs, tokens = seqs * 2, tokens * 2
     if not chunked:
         tokens = max(length, tokens)
-    if shape.is_multimodal and version >= Version("0.22.0"):
+    if shape.is_multimodal and version >= version_of("0.22.0"):
         tokens = max(tokens, _largest_item(shape))
     seqs = asked.max_num_seqs or seqs
     if asked.max_num_batched_tokens:
         tokens = asked.max_num_batched_tokens
-    elif version >= Version("0.11.1"):
+    elif version >= version_of("0.11.1"):
         # From 0.11.1 on a default is held to what the requests can hold at all.
         tokens = min(tokens, seqs * length)
     return (seqs if asked.max_num_seqs else min(seqs, tokens)), tokens
@@ -404,11 +406,11 @@ def _batches(
 def _v0_batches(version: Version, shape: Geometry, length: int, chunked: bool, pooling: bool) -> tuple[int, int]:
     """SchedulerConfig in config.py of 0.6.0, 0.6.4, 0.7.3 and 0.8.0."""
     unchunked = max(length, 2048)
-    tokens = unchunked if not chunked else 512 if version < Version("0.6.4") else 2048
+    tokens = unchunked if not chunked else 512 if version < version_of("0.6.4") else 2048
     if pooling:
         tokens = max(tokens, _V0_POOLING_TOKENS)
     if shape.is_multimodal:
-        tokens = max(tokens, 4096 if version < Version("0.6.3") else 5120)
+        tokens = max(tokens, 4096 if version < version_of("0.6.3") else 5120)
     return 256, tokens
 
 
@@ -420,7 +422,7 @@ def _v1_batches(known: _Known, asked: Asked, device: Device) -> tuple[int, int]:
     """get_batch_defaults in engine/arg_utils.py of 0.32.0; before 0.8.5 the name decided (0.8.4)."""
     if device.kind == "cpu":
         like = _CPU
-    elif known.release < Version("0.8.5"):
+    elif known.release < version_of("0.8.5"):
         named = "h100" in device.name.lower() or "h200" in device.name.lower()
         like = _LARGE if named else _SMALL
     elif device.total >= 160 * GIB:
@@ -456,7 +458,7 @@ def _is_recorded(asked: Asked) -> bool:
 
 def _graphs_in_budget(version: Version, asked: Asked, device: Device, sizes: tuple[int, ...]) -> bool:
     """VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS in envs.py: from 0.18.0 on, on by default from 0.20.0 on."""
-    if version < Version("0.18.0") or device.kind != "gpu" or not sizes:
+    if version < version_of("0.18.0") or device.kind != "gpu" or not sizes:
         return False
     wish = asked.env.get("VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS")
     return wish == "1" if wish in ("0", "1") else version >= _GRAPHS_IN_BUDGET
@@ -488,23 +490,23 @@ def _capture_sizes(
         # The first size that holds every request is the last one, and none is larger than 8192 (config.py of 0.8.5,
         # model_runner.py of 0.6.0).
         return tuple(_grid(min(-(-seqs // 8) * 8, 8192) if seqs > 4 else 1 << (seqs - 1).bit_length(), 8))
-    if version < Version("0.10.0"):
+    if version < version_of("0.10.0"):
         return tuple(_grid(min(512, tokens), 8))
     ceiling = 512
-    if version >= Version("0.28.0") and device.capability // 10 == 10:
+    if version >= version_of("0.28.0") and device.capability // 10 == 10:
         ceiling = 1024
     query = 1
-    if version >= Version("0.13.0"):
+    if version >= version_of("0.13.0"):
         query += asked.speculative_tokens
     most = min(asked.max_capture_size or min(seqs * query * 2, ceiling), tokens)
-    if version < Version("0.11.1"):
+    if version < version_of("0.11.1"):
         return tuple(_grid(most, 8))
     found = set(_grid(most, 16))
     if asked.performance_mode == "interactivity":
         found |= set(range(1, min(most, 32) + 1))
-    if version >= Version("0.28.0") and tokens <= most:
+    if version >= version_of("0.28.0") and tokens <= most:
         found.add(tokens)
-    if version >= Version("0.29.0") and asked.max_capture_size is None:
+    if version >= version_of("0.29.0") and asked.max_capture_size is None:
         counts = _grid(min(seqs, ceiling), 16) if query > 1 else []
         counts = [*counts, seqs] if query == 1 or seqs <= ceiling else counts
         found |= {count * query for count in counts if count * query <= most}

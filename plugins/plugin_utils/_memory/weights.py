@@ -180,7 +180,7 @@ def weights(found: t.Mapping[str, t.Any], shape: Geometry, chosen: Settings) -> 
     blocks = allocator(chosen.asked.env)
     beside = _latent_copies(shape, chosen) + _layer_waste(stored, shares, shape, chosen, blocks)
     terms = []
-    for stage, size in zip(_parts(stored, shape, chosen), parameters(found, shape, chosen), strict=True):
+    for stage, size in _sizes(stored, shares, shape, chosen):
         fixed = size + beside * stage.share + adapters(shape, chosen, stage)
         fixed += sum(blocks.waste((one,)) for one in _vocabulary(stored, shape, chosen, stage))
         fixed -= min(fixed, chosen.asked.cpu_offload_gib * GIB)
@@ -194,18 +194,22 @@ def parameters(found: t.Mapping[str, t.Any], shape: Geometry, chosen: Settings) 
     """Bytes of parameters and of the tables of positions on each GPU, by pipeline stage: what the model's classes
     create, before anything is repacked or added."""
     stored = _stored(found, shape, chosen)
-    shares = _shares(shape, chosen)
+    return tuple(size for _stage, size in _sizes(stored, _shares(shape, chosen), shape, chosen))
+
+
+def _sizes(
+    stored: _Stored, shares: t.Mapping[str, float], shape: Geometry, chosen: Settings
+) -> t.Iterator[tuple[Part, int]]:
+    """The pipeline stages with those bytes."""
     body = sum(stored.loaded[name] * shares[name] for name in _LAYERED)
     # Encoders are on the GPUs of every stage unless the model's class says otherwise.
     everywhere = sum(stored.loaded[name] * shares[name] for name in _ENCODERS) + _rope(shape, chosen)
-    sizes = []
     for stage in _parts(stored, shape, chosen):
         size = body * stage.share + everywhere + sum(_vocabulary(stored, shape, chosen, stage))
         if stage.is_last and _has_draft(chosen):
             # Draft layers spread like the others, and share their embedding and head.
             size += body * stored.draft
-        sizes.append(int(size))
-    return tuple(sizes)
+        yield stage, int(size)
 
 
 def _parts(stored: _Stored, shape: Geometry, chosen: Settings) -> tuple[Part, ...]:
