@@ -9,6 +9,7 @@ PYTHONPATH=.build/collections python benchmarks/memory_fit.py
 from __future__ import annotations
 
 import pathlib
+import statistics
 import subprocess
 import sys
 import time
@@ -51,7 +52,7 @@ def known(config: t.Mapping[str, t.Any], total: int = 16 * GIB) -> dict[str, t.A
 
 
 def once() -> None:
-    """Print the milliseconds after the imports: the first fit, each of many, and the advice for one that fails."""
+    """Print the milliseconds after the imports: the first fit, the median of many, the advice for one that fails."""
     from ansible_collections.gpufleet.vllm.plugins.plugin_utils._fitter import advice
     from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
     from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.estimate import estimate
@@ -69,11 +70,12 @@ def once() -> None:
         estimate(found, shape, settings(RELEASE, asked, shape, device), device)
 
     def each(config: t.Mapping[str, t.Any]) -> float:
-        found = known(config)
-        started = time.perf_counter()
+        found, taken = known(config), []
         for _time in range(TIMES):
+            started = time.perf_counter()
             fit(config, found)
-        return (time.perf_counter() - started) / TIMES
+            taken.append(time.perf_counter() - started)
+        return statistics.median(taken)
 
     dense = known(DENSE)
     started = time.perf_counter()

@@ -62,6 +62,34 @@ class _Group:
         return limit.blocks(self.parts[0], length)
 
 
+class _Need:
+    """Bytes that one request needs on a GPU: for each page, its blocks times so many bytes."""
+
+    def __init__(self, counted: t.Sequence[tuple[Page, int]], limit: Limits) -> None:
+        self._counted, self._limit = counted, limit
+
+    def bytes_of(self, length: int) -> int:
+        """Of a request of so many tokens."""
+        return sum([size * self._limit.blocks(page, length) for page, size in self._counted])
+
+    def longest(self, size: int, most: int) -> int:
+        """The longest request of at most so many tokens that has room in so many bytes; 0 where not one token has."""
+        if len(self._counted) == 1:
+            page, each = self._counted[0]
+            if page.family == "full" and each:
+                return min(most, size // each * page.tokens * self._limit.shares)
+        if self.bytes_of(1) > size:
+            return 0
+        low, high = 1, most
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.bytes_of(middle) <= size:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
 @dataclasses.dataclass(frozen=True)
 class _Plan:
     """What one pipeline stage (None: the only one) holds: its layers, as pages and as groups."""
@@ -104,26 +132,21 @@ class _Plan:
         """One page of each size for as many layers as any group has: until 0.22.1, and in the check until 0.28.0."""
         return sum({page.size for page in self.groups[0].parts}) * max(self._most().values())
 
-    def needed(self, rule: Rules, limit: Limits) -> t.Callable[[int], int]:
-        """A function of the length: bytes that one request needs in vLLM's check.
+    def needed(self, rule: Rules, limit: Limits) -> _Need:
+        """What one request needs in vLLM's check.
 
         check_enough_kv_cache_memory until 0.13.0: each layer on its own; _max_memory_usage_bytes_from_groups from
         0.14.0 on, with the first group alone until 0.18.1, and the whole model for each stage until 0.16.0.
         """
         if not rule.from_groups:
-            parts = [(page, page.size * _held(page.layers, self.stage)) for page in self.found]
-            return lambda length: sum(size * limit.blocks(page, length) for page, size in parts)
+            return _Need([(page, page.size * _held(page.layers, self.stage)) for page in self.found], limit)
         size = max((group.size(self.stage if rule.projected else None) for group in self.groups), default=0)
         if self.is_compressed and not rule.null_block:
             size = self._tuple_bytes()
         alike: dict[t.Hashable, list[_Group]] = {}
         for group in self.groups if rule.all_groups else self.groups[:1]:
             alike.setdefault(_need(group.parts[0]), []).append(group)
-        counted = [(groups[0].parts[0], size * len(groups)) for groups in alike.values()]
-        if len(counted) == 1:
-            ((page, whole),) = counted
-            return lambda length: whole * limit.blocks(page, length)
-        return lambda length: sum([each * limit.blocks(page, length) for page, each in counted])
+        return _Need([(groups[0].parts[0], size * len(groups)) for groups in alike.values()], limit)
 
 
 def capacity(
@@ -186,12 +209,8 @@ def _pool(shape: Geometry, chosen: Settings, found: tuple[Page, ...], block: int
         usable = [bytes_ - (size if rule.null_block else 0) for bytes_, size in zip(checked, sizes, strict=True)]
         if rule.from_groups and not rule.projected:
             usable = [min(usable)] * len(usable)
-        each = tuple(zip(needed, usable, strict=True))
-
-        def holds(tokens: int) -> bool:
-            return all([bytes_of(tokens) <= bytes_ for bytes_of, bytes_ in each])
-
-        fits = min(checked) > 0 and holds(length)
+        # estimate_max_model_len of the release is a binary search for the same.
+        longest = min([need.longest(bytes_, length) for need, bytes_ in zip(needed, usable, strict=True)])
         tokens, concurrency = _reported(plans[deciding].groups, rule, limit, length, blocks, block)
         return Capacity(
             block_tokens=block,
@@ -199,9 +218,9 @@ def _pool(shape: Geometry, chosen: Settings, found: tuple[Page, ...], block: int
             blocks=blocks,
             tokens=tokens,
             concurrency=concurrency,
-            request_bytes=max([bytes_of(length) for bytes_of in needed]),
-            fits=fits,
-            longest=length if fits else _longest(holds, length),
+            request_bytes=max([need.bytes_of(length) for need in needed]),
+            fits=min(checked) > 0 and longest == length,
+            longest=max(0, longest),
             notes=notes,
         )
 
@@ -372,20 +391,6 @@ def _reported(
         return int(concurrency * length), concurrency
     tokens = min(page.tokens for group in groups for page in group.parts)
     return blocks // len(groups) * tokens * limit.shares, concurrency
-
-
-def _longest(holds: t.Callable[[int], bool], length: int) -> int:
-    """estimate_max_model_len: a binary search up to max_model_len."""
-    if not holds(1):
-        return 0
-    low, high = 1, length
-    while low < high:
-        middle = (low + high + 1) // 2
-        if holds(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
 
 
 def _v0(

@@ -10,6 +10,8 @@ v1/worker/gpu_model_runner.py of 0.19.0; only for full graphs in v1/worker/gpu/c
 
 from __future__ import annotations
 
+import bisect
+
 from packaging.version import Version
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB
@@ -81,7 +83,7 @@ def share(chosen: Settings) -> float:
     """Captured graphs as a share of those of the fitted starts. Full ones are of decode batches only."""
     sizes = chosen.capture_sizes
     most = chosen.max_num_seqs * (1 + chosen.speculative_tokens)
-    full = sum(1 for size in sizes if size <= most) if chosen.full_graphs else 0
+    full = bisect.bisect_right(sizes, most) if chosen.full_graphs else 0
     return (len(sizes) + full) / _FITTED_GRAPHS
 
 

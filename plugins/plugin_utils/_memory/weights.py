@@ -34,6 +34,9 @@ _FULL = "full_attention"
 _LINEAR = ("attention", "key_value", "qkv", "latent", "state", "mlp", "expert", "shared_expert")
 _LAYERED = (*_LINEAR, "router", "norm", "other")
 _ENCODERS = ("vision", "projector")
+_CLASSES = (*_LAYERED, *_ENCODERS, "embedding", "lm_head")
+# Bytes of the numbers that become the model's dtype.
+_FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 # Bytes of one parameter that is quantized while loading, its scales included: QuantizationConfig classes of
 # model_executor/layers/quantization (fp8.py; online/ of 0.33.0).
 _ONLINE = {
@@ -201,9 +204,9 @@ def _sizes(
     stored: _Stored, shares: t.Mapping[str, float], shape: Geometry, chosen: Settings
 ) -> t.Iterator[tuple[Part, int]]:
     """The pipeline stages with those bytes."""
-    body = sum(stored.loaded[name] * shares[name] for name in _LAYERED)
+    body = sum([stored.loaded[name] * shares[name] for name in _LAYERED])
     # Encoders are on the GPUs of every stage unless the model's class says otherwise.
-    everywhere = sum(stored.loaded[name] * shares[name] for name in _ENCODERS) + _rope(shape, chosen)
+    everywhere = sum([stored.loaded[name] * shares[name] for name in _ENCODERS]) + _rope(shape, chosen)
     for stage in _parts(stored, shape, chosen):
         size = body * stage.share + everywhere + sum(_vocabulary(stored, shape, chosen, stage))
         if stage.is_last and _has_draft(chosen):
@@ -231,7 +234,7 @@ def _parts(stored: _Stored, shape: Geometry, chosen: Settings) -> tuple[Part, ..
 def _stored(found: t.Mapping[str, t.Any], shape: Geometry, chosen: Settings) -> _Stored:
     classes = found["bytes_by_class"]
     width = 4 if chosen.asked.dtype in _WIDE else 2
-    loaded = {name: _cast(classes.get(name, {}), width) for name in (*_LAYERED, *_ENCODERS, "embedding", "lm_head")}
+    loaded = {name: _cast(classes.get(name, {}), width) for name in _CLASSES}
     if not shape.quantization:
         _quantize(loaded, shape.model_type, chosen, width)
     elif shape.quantization == "bitsandbytes" and chosen.release >= _BNB_SPREAD:
@@ -256,10 +259,11 @@ def _stored(found: t.Mapping[str, t.Any], shape: Geometry, chosen: Settings) -> 
 def _cast(stored: t.Mapping[str, int], width: int) -> float:
     """Loaded bytes of a class: numbers of 16 and 32 bits become the model's dtype (set_default_torch_dtype in
     model_executor/model_loader/utils.py), unless they are scales beside quantized numbers."""
-    if set(stored) - {"F32", "F16", "BF16", "F64"}:
+    if not stored:
+        return 0.0
+    if not _FLOATS.keys() >= stored.keys():
         return float(sum(stored.values()))
-    sizes = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-    return sum(size * width / sizes[kind] for kind, size in stored.items())
+    return sum([size * width / _FLOATS[kind] for kind, size in stored.items()])
 
 
 def _quantize(loaded: dict[str, float], model_type: str, chosen: Settings, width: int) -> None:

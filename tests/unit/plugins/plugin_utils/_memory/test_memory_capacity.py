@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import Asked, read_asked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, Asked, read_asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.capacity import (
     Capacity,
     capacity,
+    holder,
 )
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry, geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings, settings
@@ -29,8 +30,8 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings imp
 FIXTURES = Path(__file__).resolve().parents[3] / "fixtures" / "capacity"
 LAYOUTS = json.loads((FIXTURES / "layouts.json").read_text(encoding="utf-8"))
 ANSWERS = json.loads((FIXTURES / "answers.json").read_text(encoding="utf-8"))
-GIB = 2**30
 H100 = Device("gpu", "NVIDIA H100 80GB HBM3", 85_028_765_696)
+LENGTHS = st.integers(1, 2**20)
 SETTINGS = ("0.8.5", "0.10.2", "0.19.1", "0.33.0")
 
 
@@ -154,6 +155,17 @@ def test_more_gpus_and_smaller_values_never_need_more(data: st.DataObject, relea
     )
     assert two <= one
     assert half <= one
+
+
+@given(data=st.data(), release=st.sampled_from(SETTINGS), kv_bytes=st.integers(0, 20 * GIB), length=LENGTHS)
+def test_what_is_computed_once_is_that_of_every_length(
+    data: st.DataObject, release: str, kv_bytes: int, length: int
+) -> None:
+    layout, shape = shape_of(data)
+    chosen = chosen_of(layout, shape, release)
+    given_bytes = [kv_bytes] * chosen.asked.pipeline_parallel
+    found = holder(shape, chosen, H100)(given_bytes, length)
+    assert found == capacity(shape, dataclasses.replace(chosen, max_model_len=length), kv_bytes, H100)
 
 
 @given(data=st.data(), release=st.sampled_from(SETTINGS), kv_bytes=st.integers(1, 20 * GIB))

@@ -9,13 +9,12 @@ import typing as t
 
 import pytest
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, read_asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.graphs import graphs, graphs_reserved
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Term
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, settings
 
-GIB = 2**30
 A100_40 = Device("gpu", "NVIDIA A100-SXM4-40GB", int(39.56 * GIB))
 A100 = Device("gpu", "NVIDIA A100-SXM4-80GB", int(79.25 * GIB))
 H100 = Device("gpu", "NVIDIA H100 80GB HBM3", int(79.19 * GIB))

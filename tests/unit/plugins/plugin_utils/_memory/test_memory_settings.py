@@ -9,11 +9,10 @@ import typing as t
 
 import pytest
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, read_asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings, settings
 
-GIB = 2**30
 T4 = Device("gpu", "Tesla T4", int(14.74 * GIB))
 L4 = Device("gpu", "NVIDIA L4", int(22.16 * GIB))
 A100 = Device("gpu", "NVIDIA A100-SXM4-80GB", int(79.25 * GIB))

@@ -18,13 +18,12 @@ from hypothesis import settings as runs
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import Asked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, Asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry, geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings, settings
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.stages import stages
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.weights import parameters, weights
 
-GIB = 2**30
 H100 = Device("gpu", "NVIDIA H100 80GB HBM3", 85_021_163_520)
 ORACLE = json.loads((Path(__file__).parents[3] / "fixtures" / "weights" / "oracle.json").read_text())
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
