@@ -1,0 +1,150 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bundle_verify
+version_added: 0.1.0
+short_description: Verify a bundle without loading it
+description:
+  - Checks who signed a bundle, and hashes every file of it. Fails with the names of all that is missing, damaged or
+    strange, and with what it belongs to.
+extends_documentation_fragment:
+  - gpufleet.vllm.attributes
+  - gpufleet.vllm.attributes.read_only
+attributes:
+  action_group: {}
+requirements:
+  - ssh-keygen of OpenSSH >= 8.2 (for signatures)
+options:
+  src:
+    description:
+      - Folders of the bundle. A folder that holds C(media-NNN) folders stands for all of these.
+    type: list
+    elements: path
+    required: true
+  allowed_signers:
+    description: File of those whose bundles are trusted, in the format of ssh-keygen(1).
+    type: path
+  signer:
+    description: Name in O(allowed_signers) of the one who must have signed; anybody in it when not given.
+    type: str
+  unsigned:
+    description: Take a bundle without looking for a signature when O(allowed_signers) is not given.
+    type: bool
+    default: false
+  state_path:
+    description: File in which is kept what was hashed, so that it is not read again; nothing is kept when not given.
+    type: path
+  workers:
+    description: Files that are hashed at the same time; V(0) for one for each core.
+    type: int
+    default: 0
+  rehash:
+    description: Hash everything again, also what has not changed by size and times.
+    type: bool
+    default: false
+seealso:
+  - module: gpufleet.vllm.bundle_load
+author:
+  - The gpufleet.vllm contributors (@gpufleet)
+"""
+
+EXAMPLES = r"""
+- name: Verify a bundle
+  gpufleet.vllm.bundle_verify:
+    src: [/media/bundle]
+    allowed_signers: /etc/gpufleet/allowed_signers
+"""
+
+RETURN = r"""
+name:
+  description: Name of the bundle.
+  returned: success
+  type: str
+signer:
+  description: Who signed it; null when that was not asked.
+  returned: success
+  type: str
+verified_bytes:
+  description: Bytes of the files that were found good.
+  returned: success
+  type: int
+extra:
+  description: Files among those of the bundle that are not of it. They are never used.
+  returned: success
+  type: list
+  elements: str
+media:
+  description: Number of media.
+  returned: success
+  type: int
+blobs:
+  description: Number of different contents in the bundle.
+  returned: success
+  type: int
+bytes:
+  description: Size of the bundle without its manifest.
+  returned: success
+  type: int
+left_out_bytes:
+  description: Size of what a delta leaves out because the far side has it.
+  returned: success
+  type: int
+images:
+  description: The images with C(id) and C(names).
+  returned: success
+  type: list
+  elements: dict
+snapshots:
+  description: The snapshots with C(repo_id), C(commit), C(refs), C(files) and C(bytes).
+  returned: success
+  type: list
+  elements: dict
+files:
+  description: The other files with C(kind) and C(path).
+  returned: success
+  type: list
+  elements: dict
+"""
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.files import Receipts
+from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.verify import Trust, told, verify
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
+
+ARGUMENTS = {
+    "src": {"type": "list", "elements": "path", "required": True},
+    "allowed_signers": {"type": "path"},
+    "signer": {"type": "str"},
+    "unsigned": {"type": "bool", "default": False},
+    "state_path": {"type": "path"},
+    "workers": {"type": "int", "default": 0},
+    "rehash": {"type": "bool", "default": False},
+}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    given = module.params
+    receipts = Receipts(given["state_path"], given["rehash"])
+    trust = Trust(given["allowed_signers"], given["signer"], given["unsigned"])
+    try:
+        verified = verify(given["src"], trust, receipts, given["workers"] or len(os.sched_getaffinity(0)))
+        if not module.check_mode:
+            receipts.save()
+    except FleetError as error:
+        module.fail_json(msg=str(error), **error.details)
+    module.exit_json(changed=False, **told(verified))
+
+
+if __name__ == "__main__":
+    main()
