@@ -183,9 +183,9 @@ reference: link ## write the generated pages of docs/ anew, after the catalogue 
 	$(LIBRARY) tools/reference.py
 
 .PHONY: accuracy
-accuracy: link ## predictions of memory beside recorded starts and other tools: make accuracy [RECORDS=file] [JSON=out]
+accuracy: link ## predictions of memory beside recorded starts and other tools: make accuracy [RECORDS=file] [JSON=out] [SPLITS=n]
 	@tools/venvs.sh demo >&2
-	@$(LIBRARY) tools/accuracy/report.py $(if $(RECORDS),--records "$(RECORDS)") $(if $(JSON),--json "$(JSON)")
+	@$(LIBRARY) tools/accuracy/report.py $(if $(RECORDS),--records "$(RECORDS)") $(if $(JSON),--json "$(JSON)") $(if $(SPLITS),--splits $(SPLITS))
 
 .PHONY: memory-refit
 memory-refit: link ## fit the terms of the memory estimate anew: make memory-refit [RECORDS=file]

@@ -25,6 +25,7 @@ import page  # noqa: E402
 import predict  # noqa: E402
 import records  # noqa: E402
 import score  # noqa: E402
+import splits  # noqa: E402
 
 GIB = 2**30
 # A dense model of 8 layers; its figures below follow from it by hand.
@@ -119,7 +120,7 @@ def predicted(**changes: t.Any) -> predict.Prediction:
     ],
 )
 def test_flags_as_people_write_them(flags: str | None, options: dict[str, t.Any], env: dict[str, str]) -> None:
-    columns = {name: None for name in records._COLUMNS}
+    columns = {name: None for name in records.OPTIONS}
     short = records.reduce(record(**columns, max_concurrency_len=None, other_flags=flags))
     assert (short["options"], short.get("env", {})) == (options, env)
 
@@ -610,3 +611,35 @@ def test_every_kept_source_is_of_a_kept_record_and_says_where_it_stands() -> Non
 def test_constants_are_fitted_to_the_records_alone() -> None:
     text = (records.HERE.parent / "memory" / "refit.py").read_text(encoding="utf-8")
     assert "read_cases(records.load_records(path), records.load_models(beside=path))" in text
+
+
+def test_the_models_of_a_half_are_not_among_those_that_it_is_scored_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [predict.dataclasses.replace(case(), id=str(at), model=f"m{at % 5}") for at in range(10)]
+    seen: list[tuple[set[str], set[str]]] = []
+
+    def noted(fitted: t.Sequence[records.Case], scored: t.Sequence[records.Case]) -> list[predict.Prediction]:
+        seen.append(({one.model for one in fitted}, {one.model for one in scored}))
+        return [predicted() for _one in scored]
+
+    monkeypatch.setattr(splits, "_apart", noted)
+    assert len(splits.halves(cases, cases, 3)) == 3 * len(cases)
+    assert len(seen) == 6
+    assert all(not fitted & scored for fitted, scored in seen)
+    # The same deal every time.
+    again = list(seen)
+    seen.clear()
+    splits.halves(cases, cases, 3)
+    assert seen == again
+    seen.clear()
+    assert len(splits.families(cases, cases)) == len(cases)
+    assert seen == [(set(), {f"m{at}" for at in range(5)})]
+
+
+def test_each_half_has_constants_of_its_own() -> None:
+    stored = splits.spread.constants()
+    cases = records.read_cases(records.load_records()[:40], records.load_models())
+    found = splits.halves(cases, cases, 1)
+    assert {one.case.id for one in found} == {one.id for one in cases if one.model}
+    assert splits.spread.constants() is stored
+    names = {one.name for one in splits.bars(found)}
+    assert "graphs, all" in names and not any(name.startswith(("weights", "capacity")) for name in names)

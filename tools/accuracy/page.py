@@ -10,6 +10,7 @@ import typing as t
 
 import compare
 import score
+import splits
 from packaging.version import Version
 from predict import GIB, Prediction
 
@@ -85,6 +86,21 @@ def without_sources(predictions: t.Sequence[Prediction], plain: t.Sequence[Predi
         if one.measured != every[one.name].measured
     ]
     return f"Without what the sources of {', '.join(ids)} say beside the records: " + "; ".join(parts) + "."
+
+
+def unseen(halves: t.Sequence[Prediction], families: t.Sequence[Prediction], times: int) -> str:
+    """What holds where the constants were fitted to other models: to half of them, and to all but one's own family."""
+    rows = [
+        (half.name, half.limit, half.measured, _word(half), family.measured, _word(family))
+        for half, family in zip(splits.bars(halves), splits.bars(families), strict=True)
+    ]
+    head = ("what must hold", "limit", "fitted to the other half", "", "fitted to the other families", "")
+    text = (
+        f"The models dealt into halves {times} times, each half scored by constants fitted to the other;\n"
+        "and each family by constants fitted to all others. What `tools/memory/refit.py` states where few starts tell "
+        "stays."
+    )
+    return f"{text}\n\n{table(head, rows)}"
 
 
 def calibrated_on(predictions: t.Sequence[Prediction]) -> str:

@@ -44,6 +44,7 @@ import re
 import sys
 import typing as t
 
+from columns import OPTIONS
 from packaging.version import InvalidVersion, Version
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import Geometry, Unreadable, geometry
@@ -279,21 +280,6 @@ _KEPT = (
     "usage_context",
     "outcome",
 )
-# Columns of the long form that are options of the server.
-_COLUMNS = {
-    "dtype": "dtype",
-    "tp": "tensor_parallel_size",
-    "pp": "pipeline_parallel_size",
-    "dp": "data_parallel_size",
-    "ep": "enable_expert_parallel",
-    "max_model_len": "max_model_len",
-    "gpu_memory_utilization": "gpu_memory_utilization",
-    "kv_cache_dtype": "kv_cache_dtype",
-    "max_num_seqs": "max_num_seqs",
-    "max_num_batched_tokens": "max_num_batched_tokens",
-    "enforce_eager": "enforce_eager",
-    "block_size": "block_size",
-}
 _BLOCKS = (1, 8, 16, 32, 64, 128, 256)
 # What vLLM reported. GiB, tokens, blocks, requests.
 FIGURES = (
@@ -528,8 +514,9 @@ def _shortened(record: Record) -> dict[str, t.Any]:
     """The short form of a long one, as it is written there."""
     notes = str(record.get("notes") or "")
     options, env = _flags(record.get("other_flags"))
-    for column, option in _COLUMNS.items():
-        if record.get(column) is not None:
+    for column, option in OPTIONS.items():
+        # How a checkpoint is quantized is mostly written down as well where nobody asked for it.
+        if record.get(column) is not None and column != "quantization":
             options[option] = record[column]
     # An odd block is what vLLM made of it for recurrent state, and nobody's wish.
     block = _number(options.get("block_size"))

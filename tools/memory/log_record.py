@@ -19,24 +19,11 @@ import typing as t
 
 import yaml
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "accuracy"))
+from columns import OPTIONS  # noqa: E402  (the folder of the tool is no package)
+
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.memory import read_log
 
-# Fields of a record that are options of the server.
-OPTIONS = {
-    "dtype": "dtype",
-    "quantization": "quantization",
-    "tp": "tensor_parallel_size",
-    "pp": "pipeline_parallel_size",
-    "dp": "data_parallel_size",
-    "ep": "enable_expert_parallel",
-    "max_model_len": "max_model_len",
-    "gpu_memory_utilization": "gpu_memory_utilization",
-    "kv_cache_dtype": "kv_cache_dtype",
-    "max_num_seqs": "max_num_seqs",
-    "max_num_batched_tokens": "max_num_batched_tokens",
-    "enforce_eager": "enforce_eager",
-    "block_size": "block_size",
-}
 # Fields of a record and the figures of the log that they are.
 FIGURES = {
     "gpu_total_gib": "total_gib",

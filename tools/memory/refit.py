@@ -161,9 +161,14 @@ class Start:
 
 
 def starts(path: pathlib.Path) -> list[Start]:
-    """The records whose model and GPU are known."""
+    """The records of a file, as they are, whose model and GPU are known."""
+    return usable(records.read_cases(records.load_records(path), records.load_models(beside=path)))
+
+
+def usable(cases: t.Iterable[records.Case]) -> list[Start]:
+    """Those whose model and GPU are known."""
     found = []
-    for case in records.read_cases(records.load_records(path), records.load_models(beside=path)):
+    for case in cases:
         if case.shape is not None and case.device is not None and not case.shared:
             asked = read_asked(case.engine, case.env)[0]
             found.append(Start(case, settings(case.release, asked, case.shape, case.device)))
