@@ -21,7 +21,7 @@ export ANSIBLE_HOME := $(CURDIR)/.build/ansible
 
 # Two rows, one a core of a small machine: what asks the Docker Engine for much is in the second but for one stage.
 STAGES := lint unit catalogue $(CORES:%=sanity-%) integration-2.20
-STAGES_BESIDE := library integration-2.21 integration-2.19 molecule e2e
+STAGES_BESIDE := library faults integration-2.21 integration-2.19 molecule e2e
 
 .PHONY: help
 help: ## this list
@@ -131,7 +131,18 @@ $(CORES:%=integration-%): integration-%: link
 	@tools/venvs.sh core-$* target-3.9
 	@tools/docker_engine.sh ensure
 	GPUFLEET_CORE=$* .build/venv-core-$*/bin/python -m pytest tests/integration --ignore tests/integration/library \
-		-n 2 --dist loadfile --junitxml=$(RESULTS)/integration-$*.xml $(PYTEST)
+		--ignore tests/integration/faults -n 2 --dist loadfile --junitxml=$(RESULTS)/integration-$*.xml $(PYTEST)
+
+.PHONY: faults
+faults: link ## the fault table: what is reported, in how long, and what runs afterwards, against a real Docker Engine
+	@tools/venvs.sh core-2.21
+	@tools/docker_engine.sh ensure
+	@rm -f $(RESULTS)/faults.jsonl
+	.build/venv-core-2.21/bin/python -m pytest tests/integration/faults -n 2 --dist loadfile --junitxml=$(RESULTS)/faults.xml $(PYTEST)
+
+.PHONY: faults-report
+faults-report: ## write docs/faults.md anew from what `make faults` and `make e2e` have recorded
+	@python3 tools/faults_report.py
 
 .PHONY: molecule
 molecule: link ## every molecule scenario

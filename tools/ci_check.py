@@ -23,6 +23,7 @@ STAGES = (
     "catalogue",
     *(f"sanity-{core}" for core in CORES),
     "library",
+    "faults",
     *(f"integration-{core}" for core in CORES),
     "molecule",
     "e2e",
@@ -33,6 +34,7 @@ REPORTS = (
     *(f"{kind}-{core}" for kind in ("sanity", "integration") for core in CORES),
     "catalogue",
     "library",
+    "faults",
     "e2e",
 )
 # What colours a terminal's text.

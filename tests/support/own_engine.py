@@ -100,6 +100,9 @@ class OwnEngine:
                 os.kill(pid, signal.SIGKILL)
         if self._dockerd is not None:
             self._dockerd.wait()
+        # /run is empty after a boot.
+        self._unmount(self.folder / "exec")
+        shutil.rmtree(self.folder / "exec", ignore_errors=True)
 
     def client(self) -> docker.DockerClient:
         """A client of it."""
@@ -123,11 +126,14 @@ class OwnEngine:
         self.stop()
         self._holder.kill()
         self._holder.wait()
+        self._unmount(self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _unmount(self, folder: pathlib.Path) -> None:
         mounts = [line.split()[1] for line in pathlib.Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
         for place in sorted(mounts, reverse=True):
-            if place.startswith(str(self.folder)):
+            if place.startswith(str(folder)):
                 subprocess.run(["umount", "--lazy", place], check=False)
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _answers(self) -> bool:
         try:

@@ -61,6 +61,18 @@ class Engine:
         with _translated("read the version of the Docker Engine"):
             return str(self._api.version()["Version"])
 
+    def await_answer(self, seconds: float) -> None:
+        """Wait until the Engine answers, as it does not while it is restarted; the error when it stays away so long."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                self.version()
+                return
+            except EngineUnreachable:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.2)
+
     def inspect_image(self, name: str) -> dict[str, t.Any] | None:
         """The Engine's whole answer about an image, or None when the host does not have it."""
         with _translated(f"inspect the image {name}"):

@@ -20,9 +20,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured 
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import ContainerState, observed_state
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
-from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable, FleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
-from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.follow import Expected, follow
+from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.follow import ENGINE_AWAY_SECONDS, Expected, follow
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.stages import Event
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.watch import Failure, Watch
 
@@ -212,6 +212,14 @@ class Start:
         """Keep what tells of the failure, then restore what was there before; the failure as data."""
         # What waits for the failure is to hear of it at once.
         self._report(Event(self._watch.stage, "failed: " + self._hidden(failure.reason)))
+        try:
+            return self._put_back(failure)
+        except EngineUnreachable:
+            # It is being restarted, which may be why the start has failed; what is done already is not done again.
+            self._engine.await_answer(ENGINE_AWAY_SECONDS)
+            return self._put_back(failure)
+
+    def _put_back(self, failure: Failure) -> dict[str, t.Any]:
         inspect = self._engine.inspect(self._created or self._name)
         problem = self._problem(failure, observed_state(inspect) if inspect else None)
         if self._watch.tail:

@@ -98,6 +98,8 @@ class _Follower:
             ran_before = begin is None or self._started_at() is not None
             if begin is not None:
                 begin()
+                # What came before it, as the end of a former server that takes its time, is no standstill of this one.
+                self._watch.progress.moved = time.monotonic()
             # What an earlier run of the container has written is not of this start. Of a container that is new
             # everything is read, whatever the clock does meanwhile.
             self._since = self._started_at() if ran_before else None
@@ -153,7 +155,10 @@ class _Follower:
                 continue
             failure = self._watch.failure(observed_state(inspect) if inspect else None, now, self._oom)
             if failure:
-                return self._ended(failure)
+                try:
+                    return self._ended(failure)
+                except EngineUnreachable:
+                    return failure
             self._listen_again()
             next_state = now + self._until_next_state(news is not None)
 

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the gpufleet.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The Docker Engine goes away and comes back: in the middle of a start, while servers serve, and with the whole host."""
+"""The Docker Engine goes away and comes back: in the middle of a start, while servers serve, with the whole host."""
 
 from __future__ import annotations
 
