@@ -65,11 +65,15 @@ class OwnEngine:
             raise failed[0]
         return found[0]
 
+    def command(self, *words: str) -> list[str]:
+        """A command in the Engine's network name space."""
+        return ["nsenter", f"--net=/proc/{self._holder.pid}/ns/net", *words]
+
     def start(self) -> None:
         """Start dockerd and wait until it answers."""
         (self.folder / "dockerd.pid").unlink(missing_ok=True)
         command = [
-            *("nsenter", f"--net=/proc/{self._holder.pid}/ns/net", "dockerd"),
+            *self.command("dockerd"),
             *("--data-root", str(self.folder / "data"), "--exec-root", str(self.folder / "exec")),
             *("--pidfile", str(self.folder / "dockerd.pid"), "--host", self.url),
             # Where the machine has a containerd of its own, dockerd uses that.

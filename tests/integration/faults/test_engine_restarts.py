@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import pathlib
+import subprocess
+import sys
 import tempfile
 import time
 import typing as t
@@ -97,23 +101,39 @@ def test_host_reboot(own: OwnEngine, host: Host, fault: Fault) -> None:
     fault.seen("nothing to do for the next run", "the same servers, started by the Engine in any order")
 
 
+RUN = """
+import json, sys
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.converge import Converger, Wish
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
+
+fleet, server, state_dir = json.loads(sys.argv[1])
+Converger(Wish(fleet, [server], {}, "started", False), Store(state_dir), lambda *event: None).run(False)
+"""
+
+
 def test_host_reboot_during_a_replacement(own: OwnEngine, host: Host, fault: Fault) -> None:
     fault.name = "host rebooted in the middle of a replacement"
     server = host.server()
     own.inside(lambda: host.run(server))
     slow = {**server, "env": {"STAND_IN_START_SECONDS": "30"}}
-    thread, _found = beside(lambda: own.inside(lambda: host.run(slow)))
+    arguments = json.dumps([host.fleet, slow, str(host.state_dir)])
+    # The run is a process of the host, and ends with it.
+    run = subprocess.Popen(
+        own.command(sys.executable, "-c", RUN, arguments),
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     assert until(lambda: "a.previous" in host.containers() and host.containers()["a"].status == "running")
+    run.kill()
     own.lose_power()
-    # The run dies with its host; here it is in the test's own process, and sees its containers ended.
+    run.wait()
     own.start()
-    thread.join()
-    fault.begins()
+    serving = "serves" if until(lambda: serves(own, server), 2) else "does not serve"
     quick = {**server, "env": {"STAND_IN_START_SECONDS": "0.1"}}
+    fault.begins()
     done = own.inside(lambda: host.run(quick))
     fault.ends()
     assert done["servers"][0]["state"] == "ready" and serves(own, server)
     assert set(host.containers()) == {"a"}
     assert own.inside(lambda: host.run(quick))["changed"] is False
     steps = ", ".join(one["action"] for one in done["actions"])
-    fault.seen(f"the next run: {steps}", "the new server, ready")
+    fault.seen(f"the next run: {steps}", f"until the next run the server {serving}; after it the new one, alone")

@@ -75,7 +75,7 @@ def test_killed_at_each_stage(host: t.Any, fault: Fault, owner: str, method: str
     fault.ends()
     assert done["servers"][0]["state"] == "ready" and set(host.containers()) == {"a"}
     assert host.run(changed, secrets=SECOND)["changed"] is False
-    steps = ", ".join(one["action"] for one in done["actions"])
+    steps = ", ".join(one["action"] for one in done["actions"]) or "nothing left to do"
     fault.seen(f"the next run: {steps}", f"until the next run the server {serving}; after it the new one, alone")
 
 
