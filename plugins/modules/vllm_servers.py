@@ -22,6 +22,9 @@ description:
   - A server that does not become ready is removed, and the container that it replaced is put back, and started again
     when it had been running. A run that was killed leaves the former container beside the new one; the next run
     mends that.
+  - A server is ended by SIGTERM and gets the time to finish its requests. The next one starts on its GPUs when all its
+    processes are gone and NVML reports their memory back; what does not come back is told with who has it. Processes
+    of others are never ended.
   - The Docker Engine restarts a container by itself only after it was ready once.
   - What a start tells of its memory is returned and kept in O(state_dir), from where M(gpufleet.vllm.vllm_info) gives
     it to the next plan.
@@ -157,7 +160,9 @@ options:
         type: bool
         default: true
       stop_seconds:
-        description: Seconds that the engine gets to end by itself.
+        description:
+          - Seconds that the engine gets to finish its requests and to end by itself; after these follows SIGKILL.
+          - It gets at least ten more than its own C(--shutdown-timeout), where it has one.
         type: int
         default: 60
       deadline_seconds:
@@ -335,6 +340,16 @@ servers:
           rolled_back: false
           differs: [image_id]
           result: {"ready_seconds": 97.0, "version": "0.32.0"}
+ended:
+  description:
+    - The running containers that were ended, with the seconds that each took and its exit code. C(killed) says that it
+      did not heed SIGTERM in its time and was ended by SIGKILL.
+    - C(notes), which are also warnings, tell of that, of processes that are left, and of GPU memory that did not come
+      back and who has it.
+  returned: when something was done
+  type: list
+  elements: dict
+  sample: [{"container": "vllm-qwen3-8b-0", "seconds": 2.4, "exit_code": 0, "killed": false, "notes": []}]
 failures:
   description:
     - Each server that did not become ready, with its stage, reason, exit code, last log lines, and what was put back.
@@ -464,6 +479,13 @@ def without(hidden: t.Sequence[str], result: t.Mapping[str, t.Any]) -> dict[str,
     return {name: value for name, value in result.items() if name not in hidden}
 
 
+def tell(module: AnsibleModule, result: t.Mapping[str, t.Any]) -> None:
+    """Warn of what was strange about the ends of containers."""
+    for ended in result.get("ended", ()):
+        for note in ended["notes"]:
+            module.warn(note)
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
@@ -478,7 +500,9 @@ def main() -> None:
     try:
         result = Converger(wish, Store(params["state_dir"]), report).run(module.check_mode)
     except FleetError as error:
+        tell(module, error.details)
         module.fail_json(msg=str(error), **without(hidden, error.details))
+    tell(module, result)
     module.exit_json(**without(hidden, result))
 
 

@@ -18,6 +18,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide im
     decide_end,
     server_state,
 )
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.ending import end
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import observe
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.generations import (
@@ -127,6 +128,8 @@ class Converger:
         except FleetError as error:
             error.details.update(result)
             raise
+        ended = [one for outcome in outcomes for one in outcome.ended]
+        result["ended"] = [dict(one._asdict(), notes=list(one.notes)) for one in ended]
         result["servers"] = self._describe(outcomes) if self._wish.state != "absent" else []
         failed = [outcome.problem for outcome in outcomes if outcome.problem]
         if failed:
@@ -238,6 +241,7 @@ class Converger:
             if isinstance(result, Skipped):
                 skipped[step.index] = f"waits for what {rest[result.because.index].name} leaves or has"
             elif step.kind != MAKE_WAY or result.problem:
+                # What it ended to make way is told with the rest of it.
                 ended[step.index] = result
                 keep(self._store.folder, [result.measurement] if result.measurement else [])
         for index in skipped:
@@ -265,16 +269,18 @@ class Converger:
     def _end(self, action: Action) -> Outcome:
         """The actions that end a container. Each has one of its own, so they may run at the same time."""
         name = action.name + PREVIOUS if action.kind == "drop" else action.name
+        ended = []
         try:
             if action.before is not None:
-                self._engine.stop(name, action.before.stop_seconds)
+                one = end(self._engine, name, action.before, name)
+                ended = [one] if one.exit_code is not None else []
                 if action.kind != "stop":
                     self._engine.remove(name)
                 if action.kind == "remove" and action.before.server not in self._kept():
                     self._store.forget(action.before.server)
         except FleetError as error:
-            return Outcome(action.name, [], not_ended(action.name, str(error).rstrip(".")))
-        return Outcome(action.name, [])
+            return Outcome(action.name, [], not_ended(action.name, str(error).rstrip(".")), ended=ended)
+        return Outcome(action.name, [], ended=ended)
 
     def _serving_on(self, actions: t.Sequence[Action]) -> set[str]:
         """The servers whose present container serves until its replacement is ready."""

@@ -146,6 +146,16 @@ class Engine:
         with _translated(f"stop the container {container}"):
             self._api.stop(container, timeout=seconds)
 
+    def processes(self, container: str) -> list[int]:
+        """The processes of a container by their numbers on the Engine's host; none when it does not run."""
+        with _translated(f"list the processes of the container {container}"):
+            try:
+                table = self._api.top(container)
+            except docker.errors.APIError:  # it does not run, or is gone
+                return []
+        column = list(table["Titles"]).index("PID")
+        return [int(row[column]) for row in table["Processes"] or ()]
+
     def rename(self, container: str, name: str) -> None:
         """Give a container another name."""
         with _translated(f"rename the container {container} to {name}"):

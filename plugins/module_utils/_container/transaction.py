@@ -11,6 +11,7 @@ import time
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import PREVIOUS, RESTART_POLICY, Action
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.ending import Ended, end
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.history import History
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured import (
@@ -19,6 +20,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured 
     measurement,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import ContainerState, observed_state
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable, FleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
@@ -29,6 +31,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.watch impor
 # Log lines that a failure carries in its result, and that are kept in the state folder.
 REPORTED_LINES = 60
 KEPT_LINES = 100000
+# Seconds from SIGTERM to SIGKILL for a start that has failed and still runs.
+FAILED_SECONDS = 10
 
 # The kind of a problem of a container that could not be ended.
 NOT_ENDED = "not_ended"
@@ -39,7 +43,8 @@ Report = t.Callable[[str, Event], None]
 class Outcome(t.NamedTuple):
     """How one started server came out. problem is None when it is ready (or was only created).
 
-    memory: what its log told of memory beside the prediction; measurement: the same as it is kept for the next plan.
+    memory: what its log told of memory beside the prediction; measurement: the same as it is kept for the next plan;
+    ended: the containers that were ended for it.
     """
 
     server: str
@@ -47,6 +52,7 @@ class Outcome(t.NamedTuple):
     problem: dict[str, t.Any] | None = None
     memory: dict[str, t.Any] | None = None
     measurement: Measurement | None = None
+    ended: t.Sequence[Ended] = ()
 
 
 def not_ended(server: str, reason: str) -> dict[str, t.Any]:
@@ -100,6 +106,7 @@ class Start:
         self._began = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._created: str | None = None
         self._made_way = False
+        self._ended: list[Ended] = []
 
     def make_way(self) -> Outcome:
         """Stop the present container early, for another server takes what it has."""
@@ -108,10 +115,10 @@ class Start:
             if before is not None:
                 self._report(Event("created", "stopping the present one, which is in the way of another"))
                 self._made_way = True
-                self._engine.stop(self._name, before.stop_seconds)
+                self._end(self._name, before)
         except FleetError as error:
             return Outcome(self._name, [], not_ended(self._name, str(error).rstrip(".")))
-        return Outcome(self._name, [])
+        return Outcome(self._name, [], ended=self._ended)
 
     def take_back(self) -> None:
         """When run() will not be called: what was stopped to make way starts again."""
@@ -127,17 +134,19 @@ class Start:
             failure = Failure("refused", str(error).rstrip("."))
         memory = compared(self._server.get("expected_memory"), self._watch.memory.figures())
         measured = measurement(self._server, memory, self._watch.memory.version, self._began)
-        if failure:
-            return Outcome(self._name, self._watch.timeline, self._undo(failure), memory, measured)
-        if memory:
-            self._report(Event("ready", "memory as the engine tells it", memory=memory))
+        problem = None
         try:
-            self._settle()
+            if failure:
+                problem = self._undo(failure)
+            else:
+                if memory:
+                    self._report(Event("ready", "memory as the engine tells it", memory=memory))
+                self._settle()
         except FleetError as error:
-            # It serves, and the next run does what is left to do.
-            problem = self._problem(Failure("refused", str(error).rstrip(".")), None)
-            return Outcome(self._name, self._watch.timeline, problem, memory, measured)
-        return Outcome(self._name, self._watch.timeline, None, memory, measured)
+            # What is left to do, the next run does.
+            problem = self._problem(failure or Failure("refused", str(error).rstrip(".")), None)
+            problem["restored"] = f"what was begun could not be ended: {error}" if failure else None
+        return Outcome(self._name, self._watch.timeline, problem, memory, measured, self._ended)
 
     def _settle(self) -> None:
         """What follows on success: the Engine keeps it running, and what it replaced goes."""
@@ -153,10 +162,15 @@ class Start:
             # for ever.
             self._engine.set_restart_policy(self._name, RESTART_POLICY)
         if self._action.former is not None:
-            self._engine.stop(self._name + PREVIOUS, self._action.former.stop_seconds)
+            self._end(self._name + PREVIOUS, self._action.former)
             self._engine.remove(self._name + PREVIOUS)
         if spec is not None:
             self._history.drop_secrets(self._name, [spec.secrets_mark])
+
+    def _end(self, container: str, spec: ContainerSpec, at_most: int | None = None) -> None:
+        ended = end(self._engine, container, spec, self._name, at_most)
+        if ended.exit_code is not None:
+            self._ended.append(ended)
 
     def _result(self) -> dict[str, t.Any]:
         """How the start came out, as a generation keeps it."""
@@ -182,9 +196,7 @@ class Start:
             self._report(Event("created", f"container created from {spec.image}"))
         if self._action.before is not None and kind in ("replace", "restart") and not self._beside:
             self._report(Event("created", "stopping the present one"))
-            self._engine.stop(
-                self._name + PREVIOUS if kind == "replace" else self._name, self._action.before.stop_seconds
-            )
+            self._end(self._name + PREVIOUS if kind == "replace" else self._name, self._action.before)
 
     def _see_it_ready(self) -> Failure | None:
         if self._action.kind in ("start", "restart"):
@@ -252,7 +264,11 @@ class Start:
         former = self._engine.inspect(self._name + PREVIOUS)
         if former is not None:
             if self._created or self._action.kind != "replace":
-                self._engine.remove(self._created or self._name)
+                failed = self._created or self._name
+                if self._action.after is not None:
+                    # It serves nobody, and the memory that it has is needed by the former one.
+                    self._end(failed, self._action.after, FAILED_SECONDS)
+                self._engine.remove(failed)
             self._engine.rename(former["Id"], self._name)
         present = self._engine.inspect(self._name)
         if present is None:

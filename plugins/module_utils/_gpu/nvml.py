@@ -50,7 +50,7 @@ def read(cards: t.Sequence[str], root: str = "/") -> dict[str, t.Any]:
         facts["reason"] = _no_nvml(pynvml, error, cards, facts["driver_version"])
         return facts
     try:
-        system = _reader(pynvml)
+        system = new_reader(pynvml)
         facts["driver_version"] = text(system.call("driver_version", "nvmlSystemGetDriverVersion"))
         facts["cuda_version"] = _cuda_version(system.call("cuda_version", "nvmlSystemGetCudaDriverVersion"))
         count = system.call("count", "nvmlDeviceGetCount") or 0
@@ -60,7 +60,7 @@ def read(cards: t.Sequence[str], root: str = "/") -> dict[str, t.Any]:
             facts["gpus"].append(gpu)
             handles.append(handle)
             links.append(wires)
-        facts["topology"] = nvml_links.topology(_reader(pynvml), facts["gpus"], handles, links)
+        facts["topology"] = nvml_links.topology(new_reader(pynvml), facts["gpus"], handles, links)
         if all(gpu["error"] for gpu in facts["gpus"]):
             facts["reason"] = _no_usable_gpu(facts["gpus"], system.errors)
     finally:
@@ -70,7 +70,8 @@ def read(cards: t.Sequence[str], root: str = "/") -> dict[str, t.Any]:
     return facts
 
 
-def _reader(pynvml: t.Any) -> Reader:
+def new_reader(pynvml: t.Any) -> Reader:
+    """One that asks NVML."""
     lost = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED)
 
     def judge(error: Exception) -> str:
@@ -84,7 +85,7 @@ def _reader(pynvml: t.Any) -> Reader:
 
 def _gpu(pynvml: t.Any, index: int, root: str) -> tuple[dict[str, t.Any], t.Any, list[nvml_links.Link]]:
     """Facts of one card, its handle and its links; a card that cannot be used is listed with its error."""
-    ask = _reader(pynvml)
+    ask = new_reader(pynvml)
     gpu = reader.new_gpu(index, ask.errors)
     handle = ask.call("handle", "nvmlDeviceGetHandleByIndex", index)
     if handle is None:
@@ -148,16 +149,10 @@ def _memory(ask: Reader, handle: t.Any) -> dict[str, int | None]:
 
 
 def _mig_devices(pynvml: t.Any, parent: Reader, handle: t.Any) -> list[dict[str, t.Any]]:
-    """The MIG devices of a card. Slots without a device answer NOT_FOUND and are left out."""
+    """The MIG devices of a card."""
     devices = []
-    for slot in range(parent.call("mig_devices", "nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
-        try:
-            device = pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot)
-        except pynvml.NVMLError as error:
-            if error.value != pynvml.NVML_ERROR_NOT_FOUND:
-                parent.errors["mig_devices"] = f"slot {slot}: {error}"
-            continue
-        ask = _reader(pynvml)
+    for device in mig_handles(pynvml, parent, handle):
+        ask = new_reader(pynvml)
         name = text(ask.call("name", "nvmlDeviceGetName", device))
         profile = re.search(r"\bMIG (\S+)", name or "")
         slices = ask.call("slices", "nvmlDeviceGetAttributes", device)
@@ -176,6 +171,16 @@ def _mig_devices(pynvml: t.Any, parent: Reader, handle: t.Any) -> list[dict[str,
             }
         )
     return devices
+
+
+def mig_handles(pynvml: t.Any, parent: Reader, handle: t.Any) -> t.Iterator[t.Any]:
+    """The handles of the MIG devices of a card. Slots without a device answer NOT_FOUND and are left out."""
+    for slot in range(parent.call("mig_devices", "nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
+        try:
+            yield pynvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, slot)
+        except pynvml.NVMLError as error:
+            if error.value != pynvml.NVML_ERROR_NOT_FOUND:
+                parent.errors["mig_devices"] = f"slot {slot}: {error}"
 
 
 def _processes(ask: Reader, handle: t.Any, root: str) -> list[dict[str, t.Any]] | None:

@@ -63,7 +63,7 @@ def test_no_result_shows_a_secret_and_progress_is_written(host: t.Any, tmp_path:
     assert "4711" not in json.dumps([done, refused]) + progress.read_text()
     events = [json.loads(line) for line in progress.read_text().splitlines()]
     assert [event["stage"] for event in events][-1] == "ready"
-    keys = ("done", "memory", "seconds", "server", "stage", "text", "total")
+    keys = ("done", "memory", "process", "seconds", "server", "stage", "text", "total")
     assert {tuple(sorted(event)) for event in events} == {keys}
 
 
