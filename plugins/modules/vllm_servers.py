@@ -25,7 +25,10 @@ description:
   - A server is ended by SIGTERM and gets the time to finish its requests. The next one starts on its GPUs when all its
     processes are gone and NVML reports their memory back; what does not come back is told with who has it. Processes
     of others are never ended.
-  - The Docker Engine restarts a container by itself only after it was ready once.
+  - The Docker Engine restarts a container by itself only after it was ready once. It does so whatever the exit code
+    is, for an engine whose process died may end with 0.
+  - What the host lacks for its GPUs (a runtime, a CDI specification, a device, a limit) is said before anything is
+    touched.
   - What a start tells of its memory is returned and kept in O(state_dir), from where M(gpufleet.vllm.vllm_info) gives
     it to the next plan.
   - Servers on different GPUs start at the same time, servers that share a GPU or a port one after the other. A server
@@ -132,13 +135,51 @@ options:
           runtime:
             description: How the container gets them.
             type: str
-            choices: [nvidia, cdi]
+            choices: [nvidia, cdi, amd]
             default: nvidia
           ids:
-            description: UUIDs of GPUs or MIG devices for V(nvidia), CDI device names for V(cdi).
+            description: UUIDs of GPUs or MIG devices for V(nvidia), CDI device names for V(cdi), UUIDs for V(amd).
             type: list
             elements: str
             default: []
+          pci:
+            description: Addresses of the GPUs on the PCI bus, for V(amd), whose devices are found by them.
+            type: list
+            elements: str
+            default: []
+      container:
+        description: What the container gets beyond the least, and its limits; see docs/security.md of the collection.
+        type: dict
+        default: {}
+        suboptions:
+          cap_add:
+            description: Capabilities; all others are dropped.
+            type: list
+            elements: str
+            default: []
+          devices:
+            description: Device files of the host beside the GPUs.
+            type: list
+            elements: path
+            default: []
+          groups:
+            description: Numbers of further groups of the container's user.
+            type: list
+            elements: int
+            default: []
+          ipc:
+            description: Whose shared memory and queues it sees.
+            type: str
+            choices: [private, host]
+            default: private
+          pids:
+            description: Processes and threads at most; V(0) for no limit.
+            type: int
+            default: 32768
+          ulimits:
+            description: Limits of a process by their names, such as C({memlock: -1}); V(-1) for none.
+            type: dict
+            default: {}
       shm_bytes:
         description: Size of /dev/shm in bytes.
         type: int
@@ -405,6 +446,14 @@ PROBE = dict(
     served_names=dict(type="list", elements="str", default=[]),
     max_model_len=dict(type="int"),
 )
+CONTAINER = dict(
+    cap_add=dict(type="list", elements="str", default=[]),
+    devices=dict(type="list", elements="path", default=[]),
+    groups=dict(type="list", elements="int", default=[]),
+    ipc=dict(type="str", choices=["private", "host"], default="private"),
+    pids=dict(type="int", default=32768),
+    ulimits=dict(type="dict", default={}),
+)
 SERVER = dict(
     name=dict(type="str", required=True),
     model=dict(type="str", default=""),
@@ -422,10 +471,12 @@ SERVER = dict(
     gpus=dict(
         type="dict",
         options=dict(
-            runtime=dict(type="str", choices=["nvidia", "cdi"], default="nvidia"),
+            runtime=dict(type="str", choices=["nvidia", "cdi", "amd"], default="nvidia"),
             ids=dict(type="list", elements="str", default=[]),
+            pci=dict(type="list", elements="str", default=[]),
         ),
     ),
+    container=dict(type="dict", default={}, options=CONTAINER),
     shm_bytes=dict(type="int", default=1073741824),
     memory_bytes=dict(type="int", default=0),
     cpus=dict(type="float", default=0),

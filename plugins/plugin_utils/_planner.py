@@ -28,6 +28,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._placement.place imp
     place,
 )
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Release, load
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.server import Gpu as RenderedGpu
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.server import render_server
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.load import load_specs
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
@@ -206,7 +207,8 @@ class _Draft:
     def render(self, one: Assignment, offer: Offer) -> dict[str, t.Any]:
         """The server of this placement."""
         release, image = self._known(offer)
-        gpus, profile = [gpu.uuid for gpu in one.gpus], self._subject.profile_on(offer)
+        gpus = [RenderedGpu(gpu.uuid, gpu.name, gpu.pci) for gpu in one.gpus]
+        profile = self._subject.profile_on(offer)
         server = render_server(self.spec, one.demand.server, gpus, one.port, release, image, profile, offer.settings)
         if profile and one.ledger:
             device = device_of(offer, next(iter(one.gpus), None))

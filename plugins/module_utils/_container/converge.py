@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container import preflight
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import (
     PREVIOUS,
     Action,
@@ -18,6 +20,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide im
     decide_end,
     server_state,
 )
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.devices import device_problems
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.ending import end
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import observe
@@ -38,6 +41,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.order imp
     beside,
     order,
 )
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.runtimes import amd_devices, read_runtimes
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.schedule import Skipped, carry_out
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
@@ -49,6 +53,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.transacti
     not_ended,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.wanted import (
+    NO_DEVICES,
     Image,
     container_user,
     secrets_mark,
@@ -56,7 +61,6 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.wanted im
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError, Refused, StartFailed
 from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.host import host_facts
-from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
 
 ROLLED_BACK = "rolled_back"
 # Definitions of a server that are kept by default.
@@ -112,6 +116,8 @@ class Converger:
         observed = self._observe()
         actions, problems = self._decide(observed, check_mode)
         problems += preflight.problems(actions, observed, self._store, lambda name: self._is_foreign(name, observed))
+        made = [action.after for action in actions if action.after and action.kind in ("create", "replace")]
+        problems += device_problems(made, lambda: read_runtimes(self._engine), os.path.exists)
         if problems:
             refused = _refused(problems)
             if self._wish.state == ROLLED_BACK:
@@ -141,9 +147,7 @@ class Converger:
     def _observe(self) -> dict[str, Observed]:
         found = {}
         for one in observe(self._engine, self._wish.fleet):
-            mark = one.spec.secrets_mark
-            complete = mark is None or self._store.has_secrets(one.spec.server, mark)
-            found[one.spec.name] = one._replace(complete=complete)
+            found[one.spec.name] = one._replace(complete=self._store.has_secrets(one.spec))
         return found
 
     def _decide(self, observed: t.Mapping[str, Observed], check_mode: bool) -> tuple[list[Action], list[str]]:
@@ -177,7 +181,7 @@ class Converger:
                     f"(it was {found.spec.image}). Bring it back with docker pull or docker load, or name another "
                     "generation."
                 )
-            if spec.secrets_mark is not None and not self._store.has_secrets(name, spec.secrets_mark):
+            if not self._store.has_secrets(spec):
                 problems.append(
                     f"{name}: the secret files of generation {found.number} are gone from {self._store.folder}. Deploy "
                     "what it is to be, or name another generation."
@@ -208,7 +212,9 @@ class Converger:
             image = observed_image(inspect) if inspect else Image("", (), {}, {}, "")
             mark = secrets_mark(self._secrets_of(server), container_user(server, image), salt)
             folder = self._store.secrets_folder(server["name"], mark or "")
-            specs.append(wanted_container(server, image, self._wish.fleet, folder, mark))
+            gpus = server.get("gpus") or {}
+            devices = amd_devices(gpus.get("pci") or ()) if gpus.get("runtime") == "amd" and gpus["ids"] else NO_DEVICES
+            specs.append(wanted_container(server, image, self._wish.fleet, folder, mark, devices))
         return specs, problems
 
     def _secrets_of(self, server: Server) -> t.Mapping[str, str]:
@@ -317,7 +323,7 @@ class Converger:
                     "name": name,
                     "model": server["model"],
                     "state": server_state(one),
-                    "url": endpoint.Server(*one.spec.listen).url if one else None,
+                    "url": endpoint_of(one.spec).url if one else None,
                     "container_id": one.state.id if one else None,
                     "started_at": one.state.started_at if one else None,
                     "timeline": started[name].timeline if name in started else [],

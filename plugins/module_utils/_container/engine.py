@@ -46,6 +46,7 @@ class Engine:
 
     def __init__(self) -> None:
         """Raises EngineUnreachable when no Engine answers."""
+        self._podman: bool | None = None
         try:
             self._api = docker.APIClient(version="auto", timeout=ANSWER_SECONDS, **docker.utils.kwargs_from_env())
         except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
@@ -72,6 +73,20 @@ class Engine:
                 if time.monotonic() > until:
                     raise
                 time.sleep(0.2)
+
+    @property
+    def is_podman(self) -> bool:
+        """Whether it is Podman that answers in the Docker Engine's place."""
+        if self._podman is None:
+            with _translated("read the version of the Docker Engine"):
+                parts = self._api.version().get("Components") or ()
+            self._podman = any(part.get("Name") == "Podman Engine" for part in parts)
+        return self._podman
+
+    def info(self) -> dict[str, t.Any]:
+        """What the Engine says of itself and its host."""
+        with _translated("read the facts of the Docker Engine"):
+            return dict(self._api.info())
 
     def inspect_image(self, name: str) -> dict[str, t.Any] | None:
         """The Engine's whole answer about an image, or None when the host does not have it."""
@@ -114,6 +129,12 @@ class Engine:
             cap_drop=list(spec.cap_drop),
             cap_add=list(spec.cap_add),
             security_opt=list(spec.security_opt),
+            devices=[f"{path}:{path}:rwm" for path in spec.devices],
+            group_add=list(spec.groups),
+            ulimits=[
+                docker.types.Ulimit(name=name, soft=soft, hard=hard) for name, (soft, hard) in spec.ulimits.items()
+            ],
+            pids_limit=spec.pids or None,
             ipc_mode=spec.ipc_mode,
             network_mode=spec.network,
             init=spec.init,
@@ -226,7 +247,7 @@ class Engine:
 
 def _device_requests(spec: ContainerSpec) -> list[t.Any] | None:
     """Docker's form of the GPUs. Driver and count are given in full, for the Engine keeps them as they were sent."""
-    if spec.gpus is None:
+    if spec.gpus is None or spec.gpus.runtime == "amd":
         return None
     return [
         docker.types.DeviceRequest(

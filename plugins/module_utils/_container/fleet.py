@@ -9,6 +9,7 @@ from __future__ import annotations
 import concurrent.futures
 import typing as t
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import PREVIOUS, Observed, server_state
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import (
@@ -65,11 +66,11 @@ def ports_in_use(servers: t.Sequence[t.Mapping[str, t.Any]]) -> list[int]:
 
 def _with_health(one: Observed) -> Observed:
     # A paused container takes connections and never answers.
-    return one._replace(healthy=one.state.status == "running" and endpoint.healthy(endpoint.Server(*one.spec.listen)))
+    return one._replace(healthy=one.state.status == "running" and endpoint.healthy(endpoint_of(one.spec)))
 
 
 def _describe(one: Observed, with_metrics: bool) -> dict[str, t.Any]:
-    spec, state, server = one.spec, one.state, endpoint.Server(*one.spec.listen)
+    spec, state, server = one.spec, one.state, endpoint_of(one.spec)
     return {
         "name": spec.name,
         "model": spec.labels.get(LABEL_MODEL, ""),

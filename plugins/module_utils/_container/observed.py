@@ -14,6 +14,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import (
+    LABEL_GPUS,
     LABEL_PREFIX,
     ContainerSpec,
     Gpus,
@@ -76,7 +77,7 @@ def observed_container(inspect: t.Mapping[str, t.Any], image: Image | None) -> C
         tmpfs=dict(host.get("Tmpfs") or {}),
         listen=listen,
         container_port=container_port,
-        gpus=_gpus(host.get("DeviceRequests") or []),
+        gpus=_gpus(host.get("DeviceRequests") or [], config.get("Labels") or {}),
         shm_bytes=int(host.get("ShmSize") or 0),
         memory_bytes=int(host.get("Memory") or 0),
         cpus=round(int(host.get("NanoCpus") or 0) / NANO, CPU_DIGITS),
@@ -84,7 +85,15 @@ def observed_container(inspect: t.Mapping[str, t.Any], image: Image | None) -> C
         read_only_root=bool(host.get("ReadonlyRootfs")),
         cap_drop=_capabilities(host.get("CapDrop")),
         cap_add=_capabilities(host.get("CapAdd")),
-        security_opt=tuple(sorted(_security_option(option) for option in host.get("SecurityOpt") or ())),
+        security_opt=_security_options(host),
+        devices=tuple(sorted(device["PathOnHost"] for device in host.get("Devices") or ())),
+        groups=tuple(sorted(str(group) for group in host.get("GroupAdd") or ())),
+        ulimits={
+            str(limit["Name"]).lower(): (int(limit["Soft"]), int(limit["Hard"]))
+            for limit in sorted(host.get("Ulimits") or (), key=lambda limit: str(limit["Name"]))
+        },
+        # The Engine writes "no limit" as null, 0 or -1.
+        pids=max(int(host.get("PidsLimit") or 0), 0),
         ipc_mode=host.get("IpcMode") or "",
         network="bridge" if host.get("NetworkMode") in ("default", "bridge") else host.get("NetworkMode") or "",
         init=bool(host.get("Init")),
@@ -142,10 +151,13 @@ def _mounts(host: t.Mapping[str, t.Any]) -> tuple[Mount, ...]:
     return tuple(sorted(found, key=lambda mount: mount.target))
 
 
-def _gpus(requests: t.Sequence[t.Mapping[str, t.Any]]) -> Gpus | None:
-    """Docker's device requests; one by count (-1 is "all") is kept as such, for it is drift from any list of IDs."""
+def _gpus(requests: t.Sequence[t.Mapping[str, t.Any]], labels: t.Mapping[str, str]) -> Gpus | None:
+    """Docker's device requests; one by count (-1 is "all") is kept as such, for it is drift from any list of IDs.
+
+    AMD's GPUs are devices, which are compared as such; only their UUIDs are in the label.
+    """
     if not requests:
-        return None
+        return Gpus("amd", tuple(labels[LABEL_GPUS].split(","))) if labels.get(LABEL_GPUS) else None
     runtime = "cdi" if any(request.get("Driver") == "cdi" for request in requests) else "nvidia"
     ids = set()
     for request in requests:
@@ -157,8 +169,20 @@ def _capabilities(names: t.Iterable[str] | None) -> tuple[str, ...]:
     return tuple(sorted(name.upper()[4:] if name.upper().startswith("CAP_") else name.upper() for name in names or ()))
 
 
-def _security_option(option: str) -> str:
-    return "no-new-privileges" if option in ("no-new-privileges:true", "no-new-privileges=true") else option
+def _security_options(host: t.Mapping[str, t.Any]) -> tuple[str, ...]:
+    """The options, and what the Engine keeps elsewhere of what we never ask for."""
+    options = {
+        "no-new-privileges" if option in ("no-new-privileges:true", "no-new-privileges=true") else option
+        for option in host.get("SecurityOpt") or ()
+    }
+    if host.get("IpcMode") == "host":
+        # The Engine adds it by itself, for labels of SELinux would hinder what is shared.
+        options.discard("label=disable")
+    if host.get("Privileged"):
+        options.add("privileged")
+    if host.get("PidMode"):
+        options.add("pid=" + host["PidMode"])
+    return tuple(sorted(options))
 
 
 def _health(check: t.Mapping[str, t.Any] | None) -> HealthCheck | None:

@@ -19,6 +19,11 @@ LABEL_FLEET = LABEL_PREFIX + "fleet"
 LABEL_SERVER = LABEL_PREFIX + "server"
 LABEL_MODEL = LABEL_PREFIX + "model"
 LABEL_SECRETS = LABEL_PREFIX + "secrets"
+# UUIDs of GPUs of which the container itself shows device nodes only (AMD's).
+LABEL_GPUS = LABEL_PREFIX + "gpus"
+
+# The option of vLLM (0.6.0 on) by which a server speaks HTTPS.
+TLS_OPTION = "--ssl-certfile"
 
 # Digits of the mark of a server's secrets that stand in the path of their folder.
 MARK_IN_PATH = 16
@@ -35,7 +40,10 @@ class Mount:
 
 @dataclasses.dataclass(frozen=True)
 class Gpus:
-    """The GPUs that a container gets: by the NVIDIA runtime ("nvidia", UUIDs) or by CDI device names ("cdi")."""
+    """The GPUs that a container gets.
+
+    By the NVIDIA runtime ("nvidia", UUIDs), by CDI device names ("cdi"), or AMD's by their devices ("amd", UUIDs).
+    """
 
     runtime: str
     ids: tuple[str, ...]
@@ -54,7 +62,10 @@ class HealthCheck:
 
 @dataclasses.dataclass(frozen=True)
 class ContainerSpec:
-    """All that makes a container ours; sizes in bytes, times in seconds, cpus in cores."""
+    """All that makes a container ours; sizes in bytes, times in seconds, cpus in cores.
+
+    devices: paths on the host; groups: numbers; ulimits: (soft, hard) by name, -1 for no limit; pids: 0 for no limit.
+    """
 
     name: str
     image: str
@@ -80,11 +91,30 @@ class ContainerSpec:
     stop_seconds: int
     health: HealthCheck | None
     labels: t.Mapping[str, str]
+    devices: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    ulimits: t.Mapping[str, tuple[int, int]] = dataclasses.field(default_factory=dict)
+    pids: int = 0
 
     @property
     def server(self) -> str:
         """The server that the container is of. Its own name may differ: it has a suffix, or somebody renamed it."""
         return self.labels.get(LABEL_SERVER, self.name)
+
+    @property
+    def tls_certificate(self) -> str | None:
+        """Path in the container of the certificate that it shows; None when it speaks plain HTTP."""
+        for option, value in zip(self.argv, self.argv[1:]):
+            if option == TLS_OPTION:
+                return value
+        return None
+
+    def on_host(self, path: str) -> str | None:
+        """Where on the host a path of the container lies; None when it is in no mount."""
+        for mount in self.mounts:
+            if path == mount.target or path.startswith(mount.target + "/"):
+                return mount.source + path[len(mount.target) :]
+        return None
 
     @property
     def secrets_mark(self) -> str | None:

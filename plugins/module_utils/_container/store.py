@@ -25,6 +25,7 @@ import shutil
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import MARK_IN_PATH, ContainerSpec
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.wanted import secrets_mark
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import Refused
 
 _SALT_BYTES = 32
@@ -87,10 +88,19 @@ class Store:
         """
         return os.path.join(self._secrets, server, mark[:MARK_IN_PATH])
 
-    def has_secrets(self, server: str, mark: str) -> bool:
-        """Whether the secret files of this mark are there."""
-        folder = self.secrets_folder(server, mark)
-        return os.path.isdir(folder) and bool(os.listdir(folder))
+    def has_secrets(self, spec: ContainerSpec) -> bool:
+        """Whether the secret files of this container are all there as they were written; without secrets, too.
+
+        The mark is a hash of all of them, so one that is missing or was changed shows.
+        """
+        if spec.secrets_mark is None:
+            return True
+        folder = self.secrets_folder(spec.server, spec.secrets_mark)
+        try:
+            values = {name: _read(os.path.join(folder, name)) for name in os.listdir(folder)}
+        except (OSError, ValueError):
+            return False
+        return secrets_mark(values, spec.user, self.salt(create=False)) == spec.secrets_mark
 
     def servers(self) -> list[str]:
         """The servers of which something is kept: secret files or generations."""
@@ -238,6 +248,11 @@ def _told(attempt: str, path: str) -> t.Iterator[None]:
             f"Cannot {attempt} {path}: {error.strerror or error}. Make room and see that the user of the task may "
             "write there, or set state_dir to another folder."
         ) from error
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8", newline="") as handle:
+        return handle.read()
 
 
 def _write_private(path: str, content: bytes, owner: tuple[int, int] | None) -> None:

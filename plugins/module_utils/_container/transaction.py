@@ -10,6 +10,7 @@ import datetime
 import time
 import typing as t
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import PREVIOUS, RESTART_POLICY, Action
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.ending import Ended, end
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
@@ -23,7 +24,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable, FleetError
-from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
+from ansible_collections.gpufleet.vllm.plugins.module_utils._redact import Redactor
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.follow import ENGINE_AWAY_SECONDS, Expected, follow
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.stages import Event
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.watch import Failure, Watch
@@ -95,6 +96,7 @@ class Start:
         self._name = action.name
         self._server = server
         self._secrets = secrets
+        self._redactor = Redactor(secrets.values())
         self._must_run = must_run
         self._beside = beside and must_run
         self._rollback = rollback
@@ -203,12 +205,11 @@ class Start:
             # A start that fails is to end, so that it is seen.
             self._engine.set_restart_policy(self._name, "no")
         probe = self._server["probe"]
-        listen = self._server["listen"]
         names = tuple(probe["served_names"])
         return follow(
             self._engine,
             self._name,
-            endpoint.Server(listen["address"], int(listen["port"]), self._secrets.get("api_key")),
+            endpoint_of(self._action.after, self._secrets.get("api_key")),
             Expected(probe["kind"], names, probe["max_model_len"]) if names else None,
             self._watch,
             self._report,
@@ -283,9 +284,8 @@ class Start:
         """Start the former container under its own name; how it is, in words."""
         self._report(Event("created", "putting back the former container"))
         watch = self._new_watch()
-        listen = self._action.former.listen if self._action.former is not None else ("", 0)
         try:
-            server = endpoint.Server(*listen)
+            server = endpoint_of(self._action.former)
             failure = follow(self._engine, self._name, server, None, watch, self._report, begin=self._begin)
         except FleetError as error:
             return f"the former container is back, and did not start: {error}"
@@ -297,8 +297,5 @@ class Start:
         return Watch(self._name, float(self._server["stall_seconds"]), time.monotonic())
 
     def _hidden(self, text: str) -> str:
-        """The text without the values of this server's secrets."""
-        for value in self._secrets.values():
-            for part in value.splitlines():
-                text = text.replace(part, "********") if part.strip() else text
-        return text
+        """The text without secrets."""
+        return self._redactor.text(text)

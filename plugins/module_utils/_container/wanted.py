@@ -13,9 +13,11 @@ import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import (
     LABEL_FLEET,
+    LABEL_GPUS,
     LABEL_MODEL,
     LABEL_SECRETS,
     LABEL_SERVER,
+    TLS_OPTION,
     ContainerSpec,
     Gpus,
     HealthCheck,
@@ -29,10 +31,29 @@ _HEALTH_PROGRAM = (
     "import http.client as h; c = h.HTTPConnection('127.0.0.1', {port}, timeout=5); c.request('GET', '/health'); "
     "raise SystemExit(c.getresponse().status != 200)"
 )
+# Whose certificate it is need not be verified: nobody else listens on the container's own loopback.
+_HEALTH_PROGRAM_TLS = _HEALTH_PROGRAM.replace("import http.client as h;", "import http.client as h, ssl;").replace(
+    "HTTPConnection('127.0.0.1', {port}, timeout=5)",
+    "HTTPSConnection('127.0.0.1', {port}, timeout=5, context=ssl._create_unverified_context())",
+)
 # What the Docker Engine makes of 0 (daemon/config of moby, DefaultShmSize).
 _ENGINE_SHM_BYTES = 64 * 2**20
 # The Engine keeps cores in units of 1e-9; what a person writes has no more digits than these.
 CPU_DIGITS = 3
+
+
+# What a server is not asked for otherwise. Threads are counted as processes; engines of eight GPUs have some thousands.
+POLICY: dict[str, t.Any] = {"cap_add": (), "devices": (), "groups": (), "ipc": "private", "pids": 32768, "ulimits": {}}
+
+
+class Devices(t.NamedTuple):
+    """Device files of the host, and the numbers of the groups that may use them."""
+
+    nodes: tuple[str, ...]
+    groups: tuple[int, ...]
+
+
+NO_DEVICES = Devices((), ())
 
 
 class Image(t.NamedTuple):
@@ -51,12 +72,14 @@ def wanted_container(
     fleet: str,
     secrets_folder: str,
     mark: str | None,
+    devices: Devices = NO_DEVICES,
 ) -> ContainerSpec:
     """The container of one server of the plan.
 
     server: one element of the option `servers` of vllm_servers.
     secrets_folder: where on the host this server's secret files lie.
     mark: keyed hash of the secrets (secrets_mark), or None when the server has none.
+    devices: the device files of AMD's GPUs on this host.
     """
     listen = (server["listen"]["address"], int(server["listen"]["port"]))
     port = int(server["container_port"])
@@ -69,19 +92,22 @@ def wanted_container(
     if mark is not None:
         mounts.append(Mount(secrets_folder, server["secrets"]["target"], True))
         labels[LABEL_SECRETS] = mark
-    entrypoint = tuple(server["entrypoint"] or image.entrypoint)
-    gpus = server.get("gpus")
+    argv = tuple(server["entrypoint"] or image.entrypoint) + tuple(server["command"])
+    gpus = _gpus(server.get("gpus"))
+    policy = {**POLICY, **(server.get("container") or {})}
+    if gpus is not None and gpus.runtime == "amd":
+        labels[LABEL_GPUS] = ",".join(gpus.ids)
     return ContainerSpec(
         name=server["name"],
         image=server["image"],
         image_id=image.id,
-        argv=entrypoint + tuple(server["command"]),
+        argv=argv,
         env=own_environment(server["env"], image.env),
         mounts=tuple(sorted(mounts, key=lambda mount: mount.target)),
         tmpfs={path: str(options or "") for path, options in server["tmpfs"].items()},
         listen=listen,
         container_port=port,
-        gpus=Gpus(gpus["runtime"], tuple(sorted(set(gpus["ids"])))) if gpus and gpus["ids"] else None,
+        gpus=gpus,
         shm_bytes=int(server["shm_bytes"]) or _ENGINE_SHM_BYTES,
         memory_bytes=int(server["memory_bytes"] or 0),
         cpus=round(float(server["cpus"] or 0), CPU_DIGITS),
@@ -90,15 +116,24 @@ def wanted_container(
         # Least privilege: an engine needs no capability, no new privilege, no other container's IPC and no host
         # network.
         cap_drop=("ALL",),
-        cap_add=(),
+        cap_add=tuple(sorted(policy["cap_add"])),
         security_opt=("no-new-privileges",),
-        ipc_mode="private",
+        devices=tuple(sorted({*policy["devices"], *devices.nodes})),
+        groups=tuple(sorted({*map(str, policy["groups"]), *map(str, devices.groups)})),
+        ulimits={name: (int(value), int(value)) for name, value in sorted(policy["ulimits"].items())},
+        pids=int(policy["pids"]),
+        ipc_mode=policy["ipc"],
         network="bridge",
         # Without an init as PID 1 the import phase of vLLM ignores SIGTERM and zombies of its workers stay.
         init=True,
         stop_seconds=int(server["stop_seconds"]),
         health=HealthCheck(
-            test=("CMD", "python3", "-c", _HEALTH_PROGRAM.format(port=port)),
+            test=(
+                "CMD",
+                "python3",
+                "-c",
+                (_HEALTH_PROGRAM_TLS if TLS_OPTION in argv else _HEALTH_PROGRAM).format(port=port),
+            ),
             interval=30,
             timeout=10,
             retries=3,
@@ -106,6 +141,10 @@ def wanted_container(
         ),
         labels=labels,
     )
+
+
+def _gpus(asked: t.Mapping[str, t.Any] | None) -> Gpus | None:
+    return Gpus(asked["runtime"], tuple(sorted(set(asked["ids"])))) if asked and asked["ids"] else None
 
 
 def own_environment(env: t.Mapping[str, t.Any], image_env: t.Mapping[str, str]) -> dict[str, str]:

@@ -12,12 +12,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import typing as t
 
 # Seconds. /health answers from the API process at once; a first request may compile kernels, on a CPU also slowly.
 HEALTH_SECONDS = 3
 ANSWER_SECONDS = 10
 REQUEST_SECONDS = 300
+
+# X509_V_FLAG_PARTIAL_CHAIN of OpenSSL (include/openssl/x509_vfy.h); Python names it from 3.10 on.
+_PARTIAL_CHAIN = 0x80000
 
 # What one real request of a kind of server is. The prompt is short, so that it fits any length a server may have.
 _REQUESTS: dict[str, tuple[str, dict[str, t.Any]]] = {
@@ -39,11 +43,16 @@ class Answer(t.NamedTuple):
 
 
 class Server(t.NamedTuple):
-    """Where a server listens. An unspecified address is asked over loopback."""
+    """Where a server listens. An unspecified address is asked over loopback.
+
+    certificate: file on this host with the certificate that it must show, or with those of who signed it; None for a
+    server without TLS.
+    """
 
     address: str
     port: int
     api_key: str | None = None
+    certificate: str | None = None
 
     @property
     def host(self) -> str:
@@ -53,7 +62,8 @@ class Server(t.NamedTuple):
     @property
     def url(self) -> str:
         """The beginning of its URLs."""
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        scheme = "http" if self.certificate is None else "https"
+        return f"{scheme}://[{self.host}]:{self.port}" if ":" in self.host else f"{scheme}://{self.host}:{self.port}"
 
 
 def get(server: Server, path: str, timeout: float = ANSWER_SECONDS) -> Answer:
@@ -64,6 +74,15 @@ def get(server: Server, path: str, timeout: float = ANSWER_SECONDS) -> Answer:
 def healthy(server: Server, timeout: float = HEALTH_SECONDS) -> bool:
     """Whether /health answers 200 within so many seconds."""
     return get(server, "/health", timeout).status == 200
+
+
+def answers(server: Server, timeout: float = HEALTH_SECONDS) -> bool:
+    """Whether it can be asked: /health answers 200, or somebody answers with a certificate that is not the server's.
+
+    The second does not pass by waiting, and is told by the first question.
+    """
+    answer = get(server, "/health", timeout)
+    return answer.status == 200 or answer.why.startswith(ssl.SSLCertVerificationError.__name__)
 
 
 def model_problem(
@@ -114,8 +133,9 @@ def _ask(method: str, server: Server, path: str, body: dict[str, t.Any] | None, 
     headers = {"Authorization": "Bearer " + server.api_key} if server.api_key else {}
     if body is not None:
         headers["Content-Type"] = "application/json"
-    connection = http.client.HTTPConnection(server.host, server.port, timeout=timeout)
+    connection: http.client.HTTPConnection | None = None
     try:
+        connection = _connection(server, timeout)
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
         answer = connection.getresponse()
         return Answer(answer.status, answer.read().decode("utf-8", "replace"))
@@ -123,4 +143,28 @@ def _ask(method: str, server: Server, path: str, body: dict[str, t.Any] | None, 
     except (OSError, http.client.HTTPException, ValueError) as error:
         return Answer(0, "", f"{type(error).__name__}: {error}")
     finally:
-        connection.close()
+        if connection is not None:
+            connection.close()
+
+
+def _connection(server: Server, timeout: float) -> http.client.HTTPConnection:
+    if server.certificate is None:
+        return http.client.HTTPConnection(server.host, server.port, timeout=timeout)
+    return http.client.HTTPSConnection(server.host, server.port, timeout=timeout, context=_context(server))
+
+
+def _context(server: Server) -> ssl.SSLContext:
+    """Trusts what is in the server's file and nothing else. Raises OSError when it must be read and cannot."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Certificates are for the names by which clients know the server, and here it is asked by its address.
+    context.check_hostname = False
+    try:
+        context.load_verify_locations(server.certificate)
+    except OSError:
+        # Who may not read the files of the secrets may still ask how a server is. A key is sent to nobody unknown.
+        if server.api_key:
+            raise
+        context.verify_mode = ssl.CERT_NONE
+    # The file may hold the server's own certificate, which need not have signed itself.
+    context.verify_flags |= ssl.VerifyFlags(_PARTIAL_CHAIN)
+    return context

@@ -160,7 +160,7 @@ class Answers:
         self._closed.set()
 
     def _ask(self) -> None:
-        while not endpoint.healthy(self._server, HEALTH_TIMEOUT):
+        while not endpoint.answers(self._server, HEALTH_TIMEOUT):
             if self._closed.wait(HEALTH_SECONDS):
                 return
         self._inbox.put(News("healthy"))

@@ -15,7 +15,7 @@ class Gpu:
 
     A MIG device has no index, for nothing takes one.
 
-    compute_capability: (major, minor); None where the driver does not tell.
+    compute_capability: (major, minor); None where the driver does not tell. pci: address on the PCI bus.
     """
 
     index: int | None
@@ -24,6 +24,7 @@ class Gpu:
     total: int
     free: int
     compute_capability: tuple[int, int] | None = None
+    pci: str | None = None
 
     def __str__(self) -> str:
         return self.uuid if self.index is None else f"{self.index} ({self.uuid})"
@@ -94,7 +95,15 @@ def _devices(card: t.Mapping[str, t.Any], host: t.Mapping[str, t.Any]) -> t.Iter
         free = device["memory_free_bytes"]
         if free is None:
             free = host.get("memory_available_bytes") or total
-        yield Gpu(device.get("index"), device["uuid"], device["name"], int(total), int(free), capability)
+        yield Gpu(
+            index=device.get("index"),
+            uuid=device["uuid"],
+            name=device["name"],
+            total=int(total),
+            free=int(free),
+            compute_capability=capability,
+            pci=card.get("pci_bus_id"),
+        )
 
 
 def _settings(settings: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -8,6 +8,7 @@ Pure.
 
 from __future__ import annotations
 
+import math
 import re
 import typing as t
 
@@ -26,6 +27,27 @@ SECRETS = "/run/secrets/vllm"
 PORT = 8000
 
 GIB = 2**30
+
+# Limits of a process on GPUs. Memory that is registered for GPUs and networks is locked, and threads of NCCL need more
+# stack than the 8 MiB of most hosts: NVIDIA's containers ask for both (`--ulimit memlock=-1 --ulimit stack=67108864` in
+# what nvidia_entrypoint.sh of its images prints). vLLM itself raises its open files to 65535 where it may
+# (set_ulimit() in utils/system_utils.py of vLLM 0.33.0, since 0.6.0 in utils).
+GPU_ULIMITS = {"memlock": -1, "nofile": 65536, "stack": 2**26}
+
+# Where compiled kernels are kept, so that the second start finds those of the first one. Everything is below one
+# folder; what is read there is named beside each.
+CACHES = {
+    # vllm/envs.py: graphs of torch.compile, with those of Inductor and Triton below them, and DeepGEMM's kernels.
+    "VLLM_CACHE_ROOT": "",
+    # triton/knobs.py: kernels that are compiled outside of torch.compile.
+    "TRITON_CACHE_DIR": "/triton",
+    # torch/_inductor/runtime/cache_dir_utils.py
+    "TORCHINDUCTOR_CACHE_DIR": "/inductor",
+    # flashinfer/jit/env.py: the folder below which it makes .cache/flashinfer.
+    "FLASHINFER_WORKSPACE_BASE": "/flashinfer",
+    # CUDA C++ Programming Guide, environment variables: what the driver makes of PTX. Its limit is 1 GiB by default.
+    "CUDA_CACHE_PATH": "/cuda",
+}
 # Seconds. A start gets its base and what reading the weights from a slow disk takes; without any progress it is over
 # sooner.
 BASE_SECONDS = 900
@@ -42,12 +64,25 @@ DRAIN_SECONDS = 45
 AFTER_DRAIN_SECONDS = 15
 
 # An API key must be in the process's environment, for vLLM reads it from there or from its arguments; docker inspect
-# shows both when they are set from outside, so a shell inside the container puts it there. The image's sh is needed for
-# this alone.
-_KEY_WRAPPER = ["/bin/sh", "-c", f'VLLM_API_KEY="$(cat {SECRETS}/api_key)" && export VLLM_API_KEY && exec "$@"', "sh"]
+# shows both when they are set from outside, so a program inside the container puts it there. python3 is what every
+# engine has, a shell is not. It replaces itself, so the engine gets the signals.
+_KEY_PROGRAM = (
+    "import os, sys; "
+    "os.environb[b'VLLM_API_KEY'] = open('{secrets}/api_key', 'rb').read().rstrip(b'\\n'); "
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+_KEY_WRAPPER = ["python3", "-I", "-c", _KEY_PROGRAM.format(secrets=SECRETS)]
 # A snapshot in a hub cache holds links to ../../blobs, and these may be links into the store that all repositories of
 # the cache share (utils/_shared_blobs.py of huggingface_hub 2.4.0), so the whole cache has to be there.
 _SNAPSHOT = re.compile(r"(?P<cache>/.*[^/])/+(?P<inside>models--[^/]+/snapshots/[^/]+(?:/[^/]+)*)/*")
+
+
+class Gpu(t.NamedTuple):
+    """A GPU that a server gets: UUID, product name, address on the PCI bus."""
+
+    uuid: str
+    name: str
+    pci: str | None = None
 
 
 def deadline_seconds(profile: t.Mapping[str, t.Any] | None, env: t.Mapping[str, str]) -> int:
@@ -67,7 +102,7 @@ def slowdown(env: t.Mapping[str, str]) -> int:
 def render_server(
     spec: ModelSpec,
     name: str,
-    gpus: t.Sequence[str],
+    gpus: t.Sequence[Gpu],
     port: int,
     release: Release,
     image: t.Mapping[str, t.Any],
@@ -76,7 +111,7 @@ def render_server(
 ) -> dict[str, t.Any]:
     """The server as plain data, in the form of the option servers of vllm_servers.
 
-    name: the server's; gpus: UUIDs of the GPUs that it gets, none for a CPU; port: of the host.
+    name: the server's; gpus: what it gets, none for a CPU; port: of the host.
     image, profile: what image_info and model_info said on the assigned host; profile is None when the files are not
     there.
     """
@@ -89,16 +124,17 @@ def render_server(
         "entrypoint": (_KEY_WRAPPER if spec.secrets.api_key is not None else []) + entrypoint,
         "command": command(spec, release, entrypoint, profile),
         "env": {**one_host(release, len(gpus)), **environment(spec, release, profile)},
-        "mounts": _mounts(spec, image, profile, settings),
+        "mounts": _mounts(spec, image, gpus, profile, settings),
         "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},
         "listen": {"address": str(spec.listen.address), "port": port},
         "container_port": PORT,
         "gpus": _gpus(gpus, settings["gpu_runtime"]),
-        "shm_bytes": spec.limits.shm or (1 + len(gpus)) * GIB,
+        "shm_bytes": spec.limits.shm or shm_bytes(spec, release, len(gpus)),
         "memory_bytes": spec.limits.memory or 0,
         "cpus": spec.limits.cpus or 0,
         "user": spec.user or "",
-        "read_only_root": True,
+        "read_only_root": spec.container.read_only_root,
+        "container": _container(spec, on_gpus=bool(gpus)),
         "stop_seconds": int(spec.engine.get("shutdown_timeout", DRAIN_SECONDS)) + AFTER_DRAIN_SECONDS,
         "deadline_seconds": deadline_seconds(profile, spec.env),
         "stall_seconds": STALL_SECONDS * slowdown(spec.env) if profile else FETCH_SECONDS,
@@ -126,6 +162,9 @@ def command(
     if "shutdown_timeout" in release.options and "shutdown_timeout" not in spec.engine:
         # Its default of 0 aborts the requests that run when the server is stopped.
         drain = render_option(release.options["shutdown_timeout"], DRAIN_SECONDS)
+    tls = []
+    if spec.secrets.tls_key is not None:
+        tls = ["--ssl-keyfile", f"{SECRETS}/tls_key", "--ssl-certfile", f"{SECRETS}/tls_cert"]
     return [
         *model,
         "--served-model-name",
@@ -136,6 +175,7 @@ def command(
         "--port",
         str(PORT),
         *drain,
+        *tls,
         *option_arguments(spec, release),
     ]
 
@@ -150,7 +190,7 @@ def environment(spec: ModelSpec, release: Release, profile: t.Mapping[str, t.Any
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "DO_NOT_TRACK": "1",
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_CACHE_ROOT": CACHE,
+        **{variable: CACHE + folder for variable, folder in CACHES.items()},
         # vLLM ends its own start after 600 s, however far it is; this variable exists from 0.14.0 on.
         "VLLM_ENGINE_READY_TIMEOUT_S": str(deadline_seconds(profile, spec.env)),
     }
@@ -162,14 +202,43 @@ def environment(spec: ModelSpec, release: Release, profile: t.Mapping[str, t.Any
     return {**known, **spec.env}
 
 
+def shm_bytes(spec: ModelSpec, release: Release, gpus: int) -> int:
+    """Shared memory: what NCCL and the queues between the processes of each GPU take, and the cache of images.
+
+    NCCL's guide asks for 1 GiB (Troubleshooting, Shared Memory: --shm-size=1g); vLLM's queues take up to 240 MiB each
+    (measured with 0.32.0). vllm/config/multimodal.py: mm_processor_cache_type shm keeps mm_processor_cache_gb there.
+    """
+    total = (1 + gpus) * GIB
+    if spec.engine.get("mm_processor_cache_type") == "shm":
+        size = spec.engine.get("mm_processor_cache_gb", release.options["mm_processor_cache_gb"].default)
+        total += math.ceil(float(size)) * GIB
+    return total
+
+
+def _container(spec: ModelSpec, on_gpus: bool) -> dict[str, t.Any]:
+    asked = spec.container
+    ulimits = {**(GPU_ULIMITS if on_gpus else {}), **asked.ulimits}
+    return {
+        "cap_add": sorted(asked.cap_add),
+        "devices": sorted(asked.devices),
+        "groups": sorted(asked.groups),
+        "ipc": asked.ipc,
+        "pids": asked.pids or 0,
+        "ulimits": {name: value for name, value in sorted(ulimits.items()) if value is not None},
+    }
+
+
 def _mounts(
     spec: ModelSpec,
     image: t.Mapping[str, t.Any],
+    gpus: t.Sequence[Gpu],
     profile: t.Mapping[str, t.Any] | None,
     settings: t.Mapping[str, t.Any],
 ) -> list[dict[str, t.Any]]:
-    # Compiled kernels fit one image only, so each image has a cache of its own.
-    cache = f"{settings['state_dir']}/cache/{image['id'].removeprefix('sha256:')[:12]}"
+    # Compiled kernels fit one image and one kind of GPU, and who runs as another user can't write to the same folder.
+    user = spec.user or image.get("user") or ""
+    kind = _slug("-".join([gpus[0].name if gpus else "cpu", *([f"user {user}"] if user else [])]))
+    cache = f"{settings['state_dir']}/cache/{image['id'].removeprefix('sha256:')[:12]}/{kind}"
     mounts = [{"source": cache, "target": CACHE, "read_only": False}]
     if spec.is_path:
         source, target, _inside = _path_mount(spec)
@@ -191,7 +260,15 @@ def _path_mount(spec: ModelSpec) -> tuple[str, str, str]:
     return spec.model, target, target
 
 
-def _gpus(uuids: t.Sequence[str], runtime: str) -> dict[str, t.Any]:
+def _slug(text: str) -> str:
+    """The text as the name of a folder."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _gpus(gpus: t.Sequence[Gpu], runtime: str) -> dict[str, t.Any]:
+    uuids = [gpu.uuid for gpu in gpus]
     if runtime == "cdi":
         return {"runtime": "cdi", "ids": [f"nvidia.com/gpu={uuid}" for uuid in uuids]}
-    return {"runtime": "nvidia", "ids": list(uuids)}
+    if runtime == "amd":
+        return {"runtime": "amd", "ids": uuids, "pci": [gpu.pci for gpu in gpus]}
+    return {"runtime": "nvidia", "ids": uuids}

@@ -12,7 +12,16 @@ from __future__ import annotations
 import re
 import typing as t
 
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, SecretStr, WithJsonSchema, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyAddress,
+    SecretStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.fields import Bytes, GpuSelection, Port
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.plain import short
@@ -24,6 +33,8 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,60}[a-z0-9])?")
 _HUB_ID = re.compile(r"[\w.][\w.-]*(/[\w.-]+)?", re.ASCII)
 _USER = re.compile(r"\d{1,10}(:\d{1,10})?", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_DEVICE = re.compile(r"^/dev(/[A-Za-z0-9_][A-Za-z0-9_.:-]*)+$")
+_PEM_KEY = re.compile(r"-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----")
 # Names whose values are secrets wherever they are used; they belong under secrets, for env is shown by docker inspect.
 _SECRET_NAME = re.compile(
     r"(?:^|_)(?:TOKEN|API_?KEYS?|PASSWORD|PASSWD|PASSPHRASE|SECRET|SECRET_KEY|ACCESS_KEY|PRIVATE_KEY)$", re.IGNORECASE
@@ -83,6 +94,44 @@ class Limits(_Strict):
     shm: t.Annotated[Bytes, Field(description="Shared memory; 1 GiB and 1 GiB a GPU by default.")] = None
 
 
+class Container(_Strict):
+    """What the container gets beyond the least that an engine needs; docs/security.md says what each is for."""
+
+    cap_add: t.Annotated[
+        list[t.Literal["IPC_LOCK", "SYS_NICE", "SYS_PTRACE"]],
+        Field(
+            description="Capabilities; none by default, and only a user 0 can use them. IPC_LOCK: registering memory "
+            "for InfiniBand where memlock is limited; SYS_NICE: numa_bind; SYS_PTRACE: py-spy, and ROCm between "
+            "processes."
+        ),
+    ] = []
+    devices: t.Annotated[
+        list[t.Annotated[str, Field(pattern=_DEVICE.pattern)]],
+        Field(description="Devices of the host beside the GPUs, such as /dev/infiniband/uverbs0."),
+    ] = []
+    groups: t.Annotated[
+        list[t.Annotated[int, Field(ge=0, le=2**32 - 2)]],
+        Field(description="Numbers of groups of the host that may use these devices or read the model's files."),
+    ] = []
+    ipc: t.Annotated[
+        t.Literal["private", "host"],
+        Field(description="host: the host's shared memory, for processes of other containers that share the weights."),
+    ] = "private"
+    read_only_root: t.Annotated[
+        bool, Field(description="false: the image's own files can be written, for images that install at their start.")
+    ] = True
+    pids: t.Annotated[
+        int | None, Field(ge=64, le=4194304, description="Processes and threads at most; null for no limit.")
+    ] = 32768
+    ulimits: t.Annotated[
+        dict[t.Literal["memlock", "nofile", "stack"], t.Annotated[int, Field(ge=-1)] | None],
+        Field(
+            description="Limits of a process; -1 for none, null for that of the Docker Engine. On GPUs memlock is -1, "
+            "stack 64 MiB and nofile 65536 by default, on a CPU none is set."
+        ),
+    ] = {}
+
+
 class Secrets(_Strict):
     """Secrets; each reaches the container as a file of mode 0600 and appears nowhere else."""
 
@@ -92,6 +141,28 @@ class Secrets(_Strict):
     hub_token: t.Annotated[
         SecretStr | None, Field(description="Token of the Hugging Face hub.", json_schema_extra={"pattern": r"\S"})
     ] = None
+    tls_key: t.Annotated[
+        SecretStr | None,
+        Field(
+            description="Private key in PEM form, without a passphrase; the server then speaks HTTPS only.",
+            json_schema_extra={"pattern": r"\S"},
+        ),
+    ] = None
+    tls_cert: t.Annotated[
+        SecretStr | None,
+        Field(
+            description="Certificate of that key in PEM form, followed by those between it and the CA.",
+            json_schema_extra={"pattern": r"\S"},
+        ),
+    ] = None
+    tls_ca: t.Annotated[
+        SecretStr | None,
+        Field(
+            description="Certificates of the CA, by which the probes know the server; by default they expect "
+            "tls_cert itself.",
+            json_schema_extra={"pattern": r"\S"},
+        ),
+    ] = None
 
     @field_validator("*")
     @classmethod
@@ -99,6 +170,31 @@ class Secrets(_Strict):
         if value is not None and not value.get_secret_value().strip():
             raise ValueError("is empty; leave it out where no secret is wanted")
         return value
+
+    @field_validator("tls_key")
+    @classmethod
+    def _key(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value() if value is not None else None
+        if text is not None and not _PEM_KEY.search(text):
+            raise ValueError("holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)")
+        if text is not None and "ENCRYPTED" in text:
+            raise ValueError("needs a passphrase, which nobody types when the server starts; give it without one")
+        return value
+
+    @field_validator("tls_cert", "tls_ca")
+    @classmethod
+    def _certificate(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and "-----BEGIN CERTIFICATE-----" not in value.get_secret_value():
+            raise ValueError("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)")
+        return value
+
+    @model_validator(mode="after")
+    def _pair(self) -> t.Self:
+        if (self.tls_key is None) != (self.tls_cert is None):
+            raise ValueError("tls_key and tls_cert belong together; give both or none")
+        if self.tls_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_ca tells who signed tls_cert; give tls_key and tls_cert with it")
+        return self
 
 
 class ModelSpec(_Strict):
@@ -151,6 +247,7 @@ class ModelSpec(_Strict):
     placement: Placement = Placement()
     listen: Listen = Listen()
     limits: Limits = Limits()
+    container: Container = Container()
     secrets: Secrets = Secrets()
     offline: t.Annotated[bool, Field(description="The container asks no hub for anything.")] = False
 

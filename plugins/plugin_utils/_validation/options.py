@@ -37,6 +37,8 @@ OWN_OPTIONS = {
     "uds": "Leave it out; servers listen on TCP, see listen",
     "grpc": "Leave it out; every server answers HTTP",
     "api_key": "Write it as secrets.api_key, for an argument is shown by docker inspect",
+    "ssl_keyfile": "Write it as secrets.tls_key",
+    "ssl_certfile": "Write it as secrets.tls_cert",
     "hf_token": "Write it as secrets.hub_token, for an argument is shown by docker inspect",
     "download_dir": "Leave it out; host_hub_cache of the host is mounted and used",
     "config": "Write its options under engine, so that they are checked",

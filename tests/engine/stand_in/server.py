@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import sys
 import threading
 import time
@@ -472,6 +473,11 @@ def serve(options: dict[str, Any]) -> None:
     server = ThreadingHTTPServer(address, Handler, bind_and_activate=False)
     server.daemon_threads = True
     server.server_bind()
+    if options.get("ssl_certfile"):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(options["ssl_certfile"], options.get("ssl_keyfile"))
+        # The handshake is made by the thread that reads the request, so nobody waits for a slow client.
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     start(options)
     names = options.get("served_model_name", [options["model"]])
     Handler.served = tuple([names] if isinstance(names, str) else names)

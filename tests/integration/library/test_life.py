@@ -10,6 +10,9 @@ import typing as t
 
 import pytest
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container import converge
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.runtimes import HostRuntimes
+
 
 def same(one: dict[str, t.Any], other: dict[str, t.Any]) -> bool:
     return all(one[key] == other[key] for key in ("changed", "actions", "diff"))
@@ -102,6 +105,15 @@ def test_what_was_changed_by_hand_is_mended(host, by_hand: str, expected: t.Any)
     assert host.run(server)["changed"] is False
 
 
+@pytest.fixture
+def with_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the library believe that this host can give GPUs to containers."""
+    names = frozenset(f"nvidia.com/gpu=GPU-{number}" for number in (1, 2))
+    facts = HostRuntimes(False, (28, 3, 0), True, ("/etc/cdi",), names, {})
+    monkeypatch.setattr(converge, "read_runtimes", lambda engine: facts)
+
+
+@pytest.mark.usefixtures("with_gpus")
 def test_gpu_requests_are_idempotent_where_they_are_made(host, kinds) -> None:
     """Docker keeps a request as it was sent; it is looked at before anything starts, so no GPU is needed."""
     gpus = {"runtime": "nvidia", "ids": ["GPU-2", "GPU-1", "GPU-2"]}
@@ -125,8 +137,26 @@ def test_gpu_requests_are_idempotent_where_they_are_made(host, kinds) -> None:
     assert host.run(cdi, state="present")["changed"] is False
 
 
-def test_a_host_without_gpus_says_so_and_the_former_server_serves_again(host) -> None:
-    """The real refusal of an Engine that has no NVIDIA runtime."""
+@pytest.mark.parametrize(
+    ("gpus", "words"),
+    [
+        ({"runtime": "nvidia", "ids": ["GPU-1"]}, "Install nvidia-container-toolkit"),
+        ({"runtime": "cdi", "ids": ["nvidia.com/gpu=GPU-1"]}, "host_gpu_runtime is cdi"),
+        ({"runtime": "amd", "ids": ["1"], "pci": ["0000:c1:00.0"]}, "this host has no /dev/kfd"),
+    ],
+)
+def test_a_host_without_gpus_says_so_before_anything_is_touched(host, gpus: dict[str, t.Any], words: str) -> None:
+    server = host.server()
+    host.run(server)
+    before = host.look()
+    error = host.refused({**server, "gpus": gpus})
+    assert words in str(error)
+    assert host.look() == before
+
+
+@pytest.mark.usefixtures("with_gpus")
+def test_an_engine_that_cannot_give_gpus_and_the_former_server_serves_again(host) -> None:
+    """The real refusal of an Engine that has no NVIDIA runtime, where the host looked as if it had."""
     server = host.server()
     host.run(server)
     before = host.containers()["a"]

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import json
 import pathlib
+import subprocess
 import typing as t
 
 import pytest
 
 KEY = "sk-\"q'$(id)`;&\\ end-4711"
 # As the plan renders it: the value is read inside the container.
-WRAPPER = ["/bin/sh", "-c", 'VLLM_API_KEY="$(cat /run/secrets/vllm/api_key)" && export VLLM_API_KEY && exec "$@"', "sh"]
+READER = (
+    "import os, sys; "
+    "os.environb[b'VLLM_API_KEY'] = open('/run/secrets/vllm/api_key', 'rb').read().rstrip(b'\\n'); "
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
+WRAPPER = ["python3", "-I", "-c", READER]
 
 
 def keyed(host: t.Any, **changes: t.Any) -> dict[str, t.Any]:
@@ -98,13 +104,50 @@ def test_absent_removes_secrets(host: t.Any) -> None:
     assert (files(host), host.containers()) == ([], {})
 
 
-def test_secret_files_that_are_gone_are_drift(host: t.Any) -> None:
-    server, secrets = keyed(host), {"a": {"api_key": KEY}}
+@pytest.mark.parametrize("which", [0, 1])
+def test_secret_files_that_are_gone_are_drift(host: t.Any, which: int) -> None:
+    """One of several is enough: the server would miss it at its next restart."""
+    server, secrets = keyed(host), {"a": {"api_key": KEY, "hub_token": "h"}}
     host.run(server, secrets=secrets)
-    files(host)[0].unlink()
+    files(host)[which].unlink()
     done = host.run(server, secrets=secrets)
     assert [(a["action"], a["because"]) for a in done["actions"]] == [("replace", ["secret files are gone"])]
-    assert (done["servers"][0]["state"], [path.read_text() for path in files(host)]) == ("ready", [KEY])
+    assert (done["servers"][0]["state"], [path.read_text() for path in files(host)]) == ("ready", [KEY, "h"])
+
+
+def certificate(folder: pathlib.Path, name: str) -> dict[str, str]:
+    """A key and the certificate that it signed itself, as secrets."""
+    make = f"openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN={name}"
+    key, cert = folder / f"{name}.key", folder / f"{name}.crt"
+    subprocess.run([*make.split(), "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    return {"tls_key": key.read_text(), "tls_cert": cert.read_text()}
+
+
+def test_tls_with_key_and_certificate_as_secrets(host: t.Any, tmp_path: pathlib.Path) -> None:
+    """Its own probes speak TLS and know the certificate; the key is a file; another certificate is another server."""
+    tls = ["--ssl-keyfile", "/run/secrets/vllm/tls_key", "--ssl-certfile", "/run/secrets/vllm/tls_cert"]
+    server = keyed(host, user="1000:1000")
+    server["command"] = [*server["command"], *tls]
+    pair = certificate(tmp_path, "llm.example")
+    secrets = {"a": {"api_key": KEY, **pair}}
+    done = host.run(server, secrets=secrets)
+    url = f"https://127.0.0.1:{server['listen']['port']}"
+    assert (done["servers"][0]["state"], done["servers"][0]["url"]) == ("ready", url)
+    assert {path.name: oct(path.stat().st_mode & 0o777) for path in files(host)}["tls_key"] == "0o600"
+    container = host.containers()["a"]
+    seen = json.dumps([container.attrs, done, [event for _name, event in host.events]]) + container.logs().decode()
+    assert not [line for line in pair["tls_key"].splitlines()[1:-1] if line in seen]
+    health = container.attrs["Config"]["Healthcheck"]["Test"][1:]
+    assert container.exec_run(health).exit_code == 0
+    assert host.run(server, secrets=secrets)["changed"] is False
+
+    trusted = {"a": {**secrets["a"], "tls_ca": certificate(tmp_path, "somebody.else")["tls_cert"]}}
+    error = host.refused(server, secrets=trusted)
+    assert "CERTIFICATE_VERIFY_FAILED" in str(error)
+    assert host.run(server, secrets=secrets)["changed"] is False
+
+    rotated = {"a": {**secrets["a"], **certificate(tmp_path, "llm.example")}}
+    assert host.run(server, secrets=rotated)["actions"][0]["action"] == "replace"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,13 @@ import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container import preflight
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.refusals import explained
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store, numeric_user
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.wanted import (
+    Image,
+    secrets_mark,
+    wanted_container,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import Refused
 
 # Holds the lock of the state folder for a minute.
@@ -85,12 +91,45 @@ def test_other_secrets_are_dropped_and_the_kept_ones_stay(tmp_path: pathlib.Path
     store = Store(str(tmp_path))
     for mark in ("1" * 64, "2" * 64):
         pathlib.Path(store.secrets_folder("a", mark)).mkdir(parents=True)
-    assert (store.servers(), store.has_secrets("a", "1" * 64)) == (["a"], False)
+    assert store.servers() == ["a"]
     store.drop_secrets("a", {"1" * 64})
     assert os.listdir(tmp_path / "secrets" / "a") == ["1" * 16]
     store.drop_secrets("a", ())
     store.drop_secrets("a", ())
     assert store.servers() == []
+
+
+def container(mark: str | None) -> ContainerSpec:
+    """A container with secrets of this mark."""
+    named = {"name": "a", "model": "a", "image": "i", "entrypoint": ["vllm"], "command": [], "env": {}, "mounts": []}
+    place = {"tmpfs": {}, "listen": {"address": "127.0.0.1", "port": 1}, "container_port": 8000, "user": ""}
+    sizes = {"shm_bytes": 0, "memory_bytes": 0, "cpus": 0, "stop_seconds": 1, "deadline_seconds": 1}
+    server = {**named, **place, **sizes, "read_only_root": True, "secrets": {"target": "/run/secrets"}}
+    return wanted_container(server, Image("x", (), {}, {}, ""), "f", "/s", mark)
+
+
+@pytest.mark.parametrize(
+    ("there", "is_whole"),
+    [
+        ({"api_key": "k", "hub_token": "h"}, True),
+        ({"api_key": "k"}, False),
+        ({"api_key": "k", "hub_token": "other"}, False),
+        ({"api_key": "k", "hub_token": ""}, False),
+        ({}, False),
+    ],
+)
+def test_secrets_are_there_when_each_is_as_it_was_written(
+    tmp_path: pathlib.Path, there: dict[str, str], is_whole: bool
+) -> None:
+    store = Store(str(tmp_path))
+    mark = secrets_mark({"api_key": "k", "hub_token": "h"}, "", store.salt(create=True))
+    spec = container(mark)
+    assert store.has_secrets(container(None)) and not store.has_secrets(spec)
+    folder = pathlib.Path(store.secrets_folder("a", mark or ""))
+    folder.mkdir(parents=True)
+    for name, value in there.items():
+        (folder / name).write_text(value)
+    assert store.has_secrets(spec) is is_whole
 
 
 def test_a_path_is_owned_when_it_lies_inside(tmp_path: pathlib.Path) -> None:

@@ -16,6 +16,7 @@ import typing as t
 
 import pytest
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import (
     observed_container,
     observed_image,
@@ -56,6 +57,12 @@ SERVER: dict[str, t.Any] = {
     "cpus": 1.5,
     "user": "1000:1000",
     "read_only_root": True,
+    "container": {
+        "ulimits": {"memlock": -1},
+        "groups": [109],
+        "devices": ["/dev/infiniband/uverbs0"],
+        "ipc": "private",
+    },
     "stop_seconds": 5,
     "deadline_seconds": 60,
     "secrets": {"target": "/run/secrets/vllm"},
@@ -131,6 +138,8 @@ DRIFT = [
     ("HostConfig.CapDrop", None, "cap_drop"),
     ("HostConfig.CapAdd", ["SYS_ADMIN"], "cap_add"),
     ("HostConfig.SecurityOpt", None, "security_opt"),
+    ("HostConfig.Privileged", True, "security_opt"),
+    ("HostConfig.PidMode", "host", "security_opt"),
     ("HostConfig.IpcMode", "host", "ipc_mode"),
     ("HostConfig.NetworkMode", "host", "network"),
     ("HostConfig.Init", None, "init"),
@@ -141,6 +150,11 @@ DRIFT = [
     ("HostConfig.DeviceRequests", None, "gpus"),
     ("HostConfig.DeviceRequests", [{**REQUEST, "DeviceIDs": None, "Count": -1}], "gpus"),
     ("HostConfig.DeviceRequests", [{**REQUEST, "Driver": "cdi"}], "gpus"),
+    ("HostConfig.PidsLimit", None, "pids"),
+    ("HostConfig.Ulimits", None, "ulimits"),
+    ("HostConfig.Ulimits", [{"Name": "memlock", "Soft": -1, "Hard": 65536}], "ulimits"),
+    ("HostConfig.GroupAdd", None, "groups"),
+    ("HostConfig.Devices", [], "devices"),
     ("Config.Labels", {**INSPECT["Config"]["Labels"], "gpufleet.vllm.secrets": "other"}, "labels"),
 ]
 
@@ -186,6 +200,36 @@ def test_least_privilege() -> None:
     assert Mount(f"{STATE_DIR}/secrets/vllm-a-0/{MARK[:16]}", "/run/secrets/vllm", True) in spec.mounts
     assert wanted(None).secrets_mark is None
     assert not [mount for mount in wanted(None).mounts if "secrets" in mount.source]
+
+
+def test_amd_gpus_are_read_back_from_the_label() -> None:
+    server = {"gpus": {"runtime": "amd", "ids": ["u2", "u1"]}}
+    made = wanted(**server)
+    inspect = changed("Config.Labels", {**INSPECT["Config"]["Labels"], "gpufleet.vllm.gpus": "u1,u2"})
+    inspect["HostConfig"]["DeviceRequests"] = None
+    assert observed_container(inspect, IMAGE).gpus == made.gpus
+    assert differences(observed_container(inspect, IMAGE), made) == []
+
+
+def test_what_the_engine_adds_to_a_shared_ipc_is_no_drift() -> None:
+    inspect = changed("HostConfig.IpcMode", "host")
+    inspect["HostConfig"]["SecurityOpt"] = ["no-new-privileges", "label=disable"]
+    made = wanted(container={**SERVER["container"], "ipc": "host"})
+    assert differences(observed_container(inspect, IMAGE), made) == []
+
+
+def test_a_server_with_tls_is_asked_by_tls() -> None:
+    plain = wanted()
+    assert plain.tls_certificate is None and "HTTPSConnection" not in str(plain.health)
+    made = wanted(command=["m", "--ssl-keyfile", "/run/secrets/vllm/tls_key", "--ssl-certfile", "/run/secrets/vllm/c"])
+    assert made.tls_certificate == "/run/secrets/vllm/c"
+    assert made.on_host("/run/secrets/vllm/c") == f"{STATE_DIR}/secrets/vllm-a-0/{MARK[:16]}/c"
+    assert made.on_host("/elsewhere/c") is None
+    assert made.health is not None and "HTTPSConnection" in made.health.test[-1]
+    compile(made.health.test[-1], "health", "exec")
+    server = endpoint_of(made)
+    assert (server.url, server.certificate) == ("https://127.0.0.1:8001", made.on_host("/run/secrets/vllm/c"))
+    assert endpoint_of(plain, "k").url == "http://127.0.0.1:8001"
 
 
 def test_a_diff_shows_no_mark_and_is_plain_data() -> None:

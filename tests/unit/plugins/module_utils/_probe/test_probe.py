@@ -8,6 +8,9 @@ from __future__ import annotations
 import contextlib
 import http.server
 import json
+import pathlib
+import ssl
+import subprocess
 import threading
 import typing as t
 
@@ -18,7 +21,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import metric
 
 
 @contextlib.contextmanager
-def serving(answers: dict[str, tuple[int, str]], key: str | None = None) -> t.Iterator[probe.Server]:
+def serving(
+    answers: dict[str, tuple[int, str]], key: str | None = None, tls: ssl.SSLContext | None = None
+) -> t.Iterator[probe.Server]:
     """A server that gives these answers by path, to those who have the key."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -37,12 +42,59 @@ def serving(answers: dict[str, tuple[int, str]], key: str | None = None) -> t.It
             """Say nothing."""
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if tls is not None:
+        # The handshake is made where the request is read, in a thread of its own.
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield probe.Server("127.0.0.1", server.server_address[1])
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder with a CA, a certificate signed by it for a name that nobody here has, and one of another CA."""
+    folder = tmp_path_factory.mktemp("tls")
+    new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    for name in ("ca", "other"):
+        own = ["-x509", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.crt"]
+        subprocess.run([*new, *own], cwd=folder, check=True, capture_output=True)
+    ask = [part for part in new if part not in ("-days", "2")]
+    subprocess.run(
+        [*ask, "-subj", "/CN=llm.example", "-keyout", "own.key", "-out", "own.csr"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
+    sign = ["openssl", "x509", "-req", "-in", "own.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial"]
+    subprocess.run([*sign, "-days", "2", "-out", "own.crt"], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("trusted", "key", "status", "why"),
+    [
+        ("own.crt", "k", 200, ""),
+        ("ca.crt", "k", 200, ""),
+        ("other.crt", "k", 0, "CERTIFICATE_VERIFY_FAILED"),
+        ("none.crt", "k", 0, "FileNotFoundError"),
+        ("none.crt", None, 200, ""),
+    ],
+)
+def test_a_server_with_tls_is_known_by_its_certificate(
+    certificates: pathlib.Path, trusted: str, key: str | None, status: int, why: str
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates / "own.crt", certificates / "own.key")
+    with serving({"/health": (200, "")}, key, context) as plain:
+        server = plain._replace(api_key=key, certificate=str(certificates / trusted))
+        assert server.url == f"https://127.0.0.1:{plain.port}"
+        answer = probe.get(server, "/health")
+        assert (answer.status, why in answer.why) == (status, True)
+        if status == 200:
+            assert probe.get(plain, "/health").status == 0
 
 
 def models(*cards: dict[str, t.Any]) -> str:

@@ -15,8 +15,10 @@ import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._planner import plan_fleet
 from ansible_collections.gpufleet.vllm.tests.unit.plugins.plugin_utils.builders import (
+    CPU_IMAGE,
     GIB,
     absent_model,
+    cpu_host,
     h100_host,
     image,
     model,
@@ -35,6 +37,10 @@ def rendered(inspection: dict[str, t.Any] | None = None, **changes: t.Any) -> di
 def model_mount(server: dict[str, t.Any]) -> dict[str, t.Any]:
     """The mount beside the compile cache."""
     return next(mount for mount in server["mounts"] if mount["target"] != "/var/cache/vllm")
+
+
+CERT = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+TLS_KEY = "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"
 
 
 def test_arguments_of_a_hub_model() -> None:
@@ -183,7 +189,8 @@ def test_secrets_are_files_and_the_key_is_read_inside(tmp_path: pathlib.Path) ->
     server = rendered(secrets={"api_key": key, "hub_token": "hf_token"})
     assert key not in repr(server) and "hf_token" not in repr(server["command"])
     assert server["env"]["HF_TOKEN_PATH"] == "/run/secrets/vllm/hub_token"
-    assert server["entrypoint"][0] == "/bin/sh"
+    # A shell is not in every image; python3 is in every engine.
+    assert server["entrypoint"][0] == "python3"
     assert server["entrypoint"][-2:] == ["vllm", "serve"]
     # The wrapper itself, with its folder moved and a program in the engine's place that shows what it gets.
     (tmp_path / "api_key").write_text(key + "\n")
@@ -197,6 +204,91 @@ def test_engine_does_not_start_without_its_key(tmp_path: pathlib.Path) -> None:
     wrapper = rendered(secrets={"api_key": "k"})["entrypoint"][:-2]
     wrapper = [part.replace("/run/secrets/vllm", str(tmp_path)) for part in wrapper]
     assert subprocess.run([*wrapper, "true"], capture_output=True, check=False).returncode != 0
+
+
+def test_tls_is_given_as_files() -> None:
+    server = rendered(secrets={"tls_key": TLS_KEY, "tls_cert": CERT})
+    assert "MII" not in repr(server)
+    assert server["entrypoint"] == ["vllm", "serve"]
+    at = server["command"].index("--ssl-keyfile")
+    assert server["command"][at : at + 4] == [
+        *("--ssl-keyfile", "/run/secrets/vllm/tls_key"),
+        *("--ssl-certfile", "/run/secrets/vllm/tls_cert"),
+    ]
+
+
+def test_kernels_are_kept_for_each_image_kind_of_gpu_and_user() -> None:
+    def cache(server: dict[str, t.Any]) -> str:
+        return next(mount["source"] for mount in server["mounts"] if mount["target"] == "/var/cache/vllm")
+
+    server = rendered()
+    assert cache(server) == "/var/lib/gpufleet-vllm/cache/abababababab/nvidia-h100-80gb-hbm3"
+    assert cache(rendered(user="2000:0")) == cache(server) + "-user-2000-0"
+    assert cache(rendered(h100_host(images=[image(user="vllm")]))) == cache(server) + "-user-vllm"
+    assert cache(rendered(cpu_host(), image=CPU_IMAGE)).endswith("/cpu")
+    assert {name: value for name, value in server["env"].items() if value.startswith("/var/cache/vllm")} == {
+        "VLLM_CACHE_ROOT": "/var/cache/vllm",
+        "TRITON_CACHE_DIR": "/var/cache/vllm/triton",
+        "TORCHINDUCTOR_CACHE_DIR": "/var/cache/vllm/inductor",
+        "FLASHINFER_WORKSPACE_BASE": "/var/cache/vllm/flashinfer",
+        "CUDA_CACHE_PATH": "/var/cache/vllm/cuda",
+    }
+    assert rendered(env={"TRITON_CACHE_DIR": "/tmp/t"})["env"]["TRITON_CACHE_DIR"] == "/tmp/t"
+
+
+def test_a_container_gets_the_least() -> None:
+    assert rendered()["container"] == {
+        "cap_add": [],
+        "devices": [],
+        "groups": [],
+        "ipc": "private",
+        "pids": 32768,
+        "ulimits": {"memlock": -1, "nofile": 65536, "stack": 2**26},
+    }
+    assert rendered(cpu_host(), image=CPU_IMAGE)["container"]["ulimits"] == {}
+
+
+def test_what_is_relaxed_is_what_was_asked_for() -> None:
+    asked = {
+        "cap_add": ["SYS_NICE", "IPC_LOCK"],
+        "devices": ["/dev/infiniband/uverbs1", "/dev/infiniband/uverbs0"],
+        "groups": ["109"],
+        "ipc": "host",
+        "read_only_root": False,
+        "pids": None,
+        "ulimits": {"memlock": 2**30, "nofile": None},
+    }
+    server = rendered(container=asked)
+    assert server["read_only_root"] is False
+    assert server["container"] == {
+        "cap_add": ["IPC_LOCK", "SYS_NICE"],
+        "devices": ["/dev/infiniband/uverbs0", "/dev/infiniband/uverbs1"],
+        "groups": [109],
+        "ipc": "host",
+        "pids": 0,
+        "ulimits": {"memlock": 2**30, "stack": 2**26},
+    }
+
+
+def test_shared_memory_follows_the_gpus_and_the_cache_of_images() -> None:
+    assert rendered()["shm_bytes"] == 2 * GIB
+    assert rendered(engine={"tensor_parallel_size": 4, "max_model_len": 8192})["shm_bytes"] == 5 * GIB
+    shared = {"mm_processor_cache_type": "shm", "max_model_len": 8192}
+    assert rendered(engine=shared)["shm_bytes"] == 6 * GIB
+    assert rendered(engine={**shared, "mm_processor_cache_gb": 0.5})["shm_bytes"] == 3 * GIB
+    assert rendered(limits={"shm": "16GiB"})["shm_bytes"] == 16 * GIB
+
+
+def test_gpus_of_amd_bring_their_address() -> None:
+    settings = {**h100_host()["settings"], "gpu_runtime": "amd"}
+    inspection = h100_host(settings=settings)
+    for card in inspection["gpu"]["gpus"]:
+        card["pci_bus_id"] = f"0000:c{card['index']}:00.0"
+    assert rendered(inspection)["gpus"] == {
+        "runtime": "amd",
+        "ids": ["GPU-00000000-0000-0000-0000-000000000000"],
+        "pci": ["0000:c0:00.0"],
+    }
 
 
 def test_server_without_secrets_has_no_wrapper() -> None:

@@ -60,7 +60,7 @@ def problems(**changes: t.Any) -> list[str]:
         ),
         (
             {"secrets": SECRET},
-            ["qwen3-8b: secrets: must be a mapping. It takes: api_key, hub_token."],
+            ["qwen3-8b: secrets: must be a mapping. It takes: api_key, hub_token, tls_key, tls_cert, tls_ca."],
         ),
     ],
 )
@@ -225,3 +225,48 @@ def test_a_secret_written_as_a_name_is_not_shown() -> None:
 def test_a_fault_deep_in_a_model_is_named_with_its_place() -> None:
     (problem,) = problems(engine={"hf_overrides": {"released": datetime.date(2025, 1, 1)}})
     assert problem.startswith("qwen3-8b: engine.hf_overrides.released: holds a value of the type date")
+
+
+PEM = {
+    "tls_key": "-----BEGIN EC PRIVATE KEY-----\nMHcCAQ\n-----END EC PRIVATE KEY-----\n",
+    "tls_cert": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("secrets", "expected"),
+    [
+        (PEM, []),
+        ({**PEM, "tls_ca": PEM["tls_cert"]}, []),
+        ({"tls_key": PEM["tls_key"]}, ["secrets: tls_key and tls_cert belong together"]),
+        ({"tls_ca": PEM["tls_cert"]}, ["secrets: tls_ca tells who signed tls_cert"]),
+        ({**PEM, "tls_key": "MHcCAQ"}, ["secrets.tls_key: holds no private key in PEM form"]),
+        ({**PEM, "tls_cert": "MIIB"}, ["secrets.tls_cert: holds no certificate in PEM form"]),
+        (
+            {**PEM, "tls_key": PEM["tls_key"].replace("EC", "ENCRYPTED")},
+            ["secrets.tls_key: needs a passphrase"],
+        ),
+    ],
+)
+def test_tls_is_checked_before_a_server_stumbles_over_it(secrets: dict[str, str], expected: list[str]) -> None:
+    found = problems(secrets=secrets)
+    assert [problem[: len("qwen3-8b: " + words)] for problem, words in zip(found, expected, strict=True)] == [
+        "qwen3-8b: " + words for words in expected
+    ]
+    assert "MHcCAQ" not in "".join(found) and "MIIB" not in "".join(found)
+
+
+@pytest.mark.parametrize(
+    ("container", "field"),
+    [
+        ({"cap_add": ["SYS_ADMIN"]}, "container.cap_add"),
+        ({"devices": ["/etc/passwd"]}, "container.devices"),
+        ({"ipc": "shareable"}, "container.ipc"),
+        ({"privileged": True}, "container.privileged"),
+        ({"ulimits": {"core": 0}}, "container.ulimits"),
+        ({"pids": 1}, "container.pids"),
+    ],
+)
+def test_what_no_engine_needs_is_refused(container: dict[str, t.Any], field: str) -> None:
+    (problem,) = problems(container=container)
+    assert problem.startswith(f"qwen3-8b: {field}")
