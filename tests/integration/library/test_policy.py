@@ -101,7 +101,7 @@ def test_a_server_that_ends_with_0_after_its_engine_died_is_started_again(host: 
     before = host.run(server)["servers"][0]["started_at"]
     for _look in range(600):
         attrs = host.containers()["a"].attrs
-        if attrs["RestartCount"] and attrs["State"]["Running"]:
+        if attrs["RestartCount"] and attrs["State"]["StartedAt"] != before:
             break
         time.sleep(0.1)
     assert attrs["RestartCount"] >= 1 and attrs["State"]["StartedAt"] != before
