@@ -11,6 +11,8 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._controller import lacking
+
 ARGUMENTS = {
     # Models are checked by the planner, so that all problems come at once; a wrong type here would be the only one.
     "models": {"type": "raw", "required": True},
@@ -37,10 +39,7 @@ class ActionModule(ActionBase):
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.policy import Policy
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import Invalid
         except ImportError as error:
-            raise AnsibleActionFail(
-                f"The controller's Python lacks {error.name}, which planning needs. Install the collection's "
-                "meta/ee-requirements.txt into the environment of ansible-playbook, or use an execution environment."
-            ) from error
+            raise AnsibleActionFail(lacking(error)) from error
         try:
             policy = Policy(args["strict"], args["allow_floating_tags"], args["allow_stand_in"])
             plan = plan_fleet(args["models"], args["inspections"], policy)

@@ -10,6 +10,8 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._controller import lacking
+
 ARGUMENTS = {
     # Models are checked by the library, so that all problems come at once; a wrong type here would be the only one.
     "models": {"type": "raw", "required": True},
@@ -32,10 +34,7 @@ class ActionModule(ActionBase):
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import Invalid
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validator import validate_models
         except ImportError as error:
-            raise AnsibleActionFail(
-                f"The controller's Python lacks {error.name}, which validating needs. Install the collection's "
-                "meta/ee-requirements.txt into the environment of ansible-playbook, or use an execution environment."
-            ) from error
+            raise AnsibleActionFail(lacking(error)) from error
         found = validate_models(args["models"], args["release"], args["inspections"], args["strict"])
         result.update(found.as_data(), changed=False)
         if found.errors:

@@ -11,6 +11,8 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._controller import lacking
+
 ARGUMENTS = {
     # Models are checked by the library, so that all problems come at once; a wrong type here would be the only one.
     "models": {"type": "raw", "required": True},
@@ -36,10 +38,7 @@ class ActionModule(ActionBase):
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import Invalid
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._upgrader import check_upgrade
         except ImportError as error:
-            raise AnsibleActionFail(
-                f"The controller's Python lacks {error.name}, which comparing needs. Install the collection's "
-                "meta/ee-requirements.txt into the environment of ansible-playbook, or use an execution environment."
-            ) from error
+            raise AnsibleActionFail(lacking(error)) from error
         try:
             found = check_upgrade(args["models"], args["release"], args["current"], args["inspections"])
         except Invalid as error:

@@ -10,6 +10,8 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._controller import lacking
+
 ARGUMENTS = {
     # Models and devices are checked by the library, so that all problems come at once.
     "models": {"type": "raw", "required": True},
@@ -38,10 +40,7 @@ class ActionModule(ActionBase):
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.files import write_files
             from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.memory import fit_files, fit_text
         except ImportError as error:
-            raise AnsibleActionFail(
-                f"The controller's Python lacks {error.name}, which this needs. Install the collection's "
-                "meta/ee-requirements.txt into the environment of ansible-playbook, or use an execution environment."
-            ) from error
+            raise AnsibleActionFail(lacking(error)) from error
         given = (args[name] for name in ("models", "inspections", "devices", "profiles", "release"))
         found = fit_models(*given)
         text = fit_text(found, args["brief"])

@@ -20,20 +20,11 @@ description:
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
   - gpufleet.vllm.attributes.read_only
+  - gpufleet.vllm.fleet
 attributes:
   action_group: {}
-requirements:
-  - pydantic >= 2.10 on the controller
 options:
-  models:
-    description: The models; see the collection's option reference for what each may hold.
-    type: list
-    elements: dict
-    required: true
   inspections:
-    description:
-      - For each host of the fleet, what the role P(gpufleet.vllm.host#role) has inspected there (C(vllm_inspection)).
-    type: dict
     required: true
   strict:
     description:

@@ -20,16 +20,10 @@ description:
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
   - gpufleet.vllm.attributes.read_only
+  - gpufleet.vllm.fleet
 attributes:
   action_group: {}
-requirements:
-  - pydantic >= 2.10 on the controller
 options:
-  models:
-    description: The models; see the collection's option reference for what each may hold.
-    type: list
-    elements: dict
-    required: true
   release:
     description:
       - The vLLM release to validate against, also one that the catalogue does not know; the nearest one stands in then.
@@ -40,7 +34,6 @@ options:
     description:
       - For each host what the role P(gpufleet.vllm.host#role) has inspected there (C(vllm_inspection)).
       - With it the model's files, the GPUs and the image are taken into account.
-    type: dict
   strict:
     description: Take warnings for errors.
     type: bool

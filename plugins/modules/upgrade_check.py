@@ -19,16 +19,10 @@ description:
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
   - gpufleet.vllm.attributes.read_only
+  - gpufleet.vllm.fleet
 attributes:
   action_group: {}
-requirements:
-  - pydantic >= 2.10 on the controller
 options:
-  models:
-    description: The models; see the collection's option reference for what each may hold.
-    type: list
-    elements: dict
-    required: true
   release:
     description: The vLLM release to go to.
     type: str
@@ -43,7 +37,6 @@ options:
       - For each host what the role P(gpufleet.vllm.host#role) has inspected there (C(vllm_inspection)).
       - With it the model's files and the GPUs are taken into account; without it defaults that depend on the GPU are
         shown for each class of GPUs, and nothing is said of the memory.
-    type: dict
   strict:
     description: Fail when a model cannot start with O(release) as it is declared.
     type: bool

@@ -21,6 +21,7 @@ description:
   - Runs on the controller and returns no secret. Writes files there when O(dest) is given, and touches nothing else.
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
+  - gpufleet.vllm.fleet
 attributes:
   check_mode:
     support: full
@@ -29,19 +30,11 @@ attributes:
   idempotent:
     support: full
   action_group: {}
-requirements:
-  - pydantic >= 2.10 on the controller
 options:
-  models:
-    description: The models; see the collection's option reference for what each may hold.
-    type: list
-    elements: dict
-    required: true
   inspections:
     description:
       - For each host what the role P(gpufleet.vllm.host#role) has inspected there (C(vllm_inspection)).
       - Its GPUs are the devices, and it knows the models' files and the release in the image.
-    type: dict
   devices:
     description: GPUs that are thought of, beside those of O(inspections) or instead of them.
     type: list
