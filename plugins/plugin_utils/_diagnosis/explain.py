@@ -6,53 +6,58 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import pathlib
-import re
 import typing as t
 
 import yaml
 
-# The most characters of a line that are shown.
-_SHOWN = 300
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.rank import Cause, ranked
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.scan import scan
+
+# Causes that are told beside the first.
+_TOLD = 3
+
+Lines = t.Iterable[str] | t.Iterable[tuple[int, str]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Cause:
-    """id: the signature's; cause and remedy: one sentence each; evidence: the line that showed it; None for a fact."""
-
-    id: str
-    cause: str
-    remedy: str
-    evidence: str | None
+def causes(lines: Lines, facts: t.Mapping[str, t.Any]) -> list[Cause]:
+    """All causes that the lines of one log and the facts of the failure show, the root first; see ranked()."""
+    return ranked([scan("", lines)], facts)
 
 
-@functools.cache
-def signatures() -> tuple[dict[str, t.Any], ...]:
-    """The signatures in the order of their rank, patterns compiled."""
-    path = pathlib.Path(__file__).with_name("signatures.yml")
-    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return tuple({**entry, "pattern": re.compile(entry["pattern"]) if "pattern" in entry else None} for entry in loaded)
+def causes_of_logs(logs: t.Mapping[str, Lines], facts: t.Mapping[str, t.Any]) -> list[Cause]:
+    """The same over the logs of several processes or nodes of one server, by their names."""
+    return ranked([scan(name, lines) for name, lines in logs.items()], facts)
 
 
-def causes(lines: t.Sequence[str], facts: t.Mapping[str, t.Any]) -> list[Cause]:
-    """All causes that the log's lines and the facts of the failure (oom_killed) show, most telling first."""
-    text = "\n".join(lines)
-    found = []
-    for entry in signatures():
-        if entry["pattern"] is None:
-            if facts.get(entry["state"]):
-                found.append(Cause(entry["id"], entry["cause"], entry["remedy"], None))
-            continue
-        match = entry["pattern"].search(text)
-        if match:
-            groups = {name: (value or "").strip()[:_SHOWN] for name, value in match.groupdict().items()}
-            start, end = text.rfind("\n", 0, match.start()) + 1, text.find("\n", match.start())
-            evidence = text[start : end if end >= 0 else None].strip()[:_SHOWN]
-            found.append(
-                Cause(entry["id"], entry["cause"].format(**groups), entry["remedy"].format(**groups), evidence)
-            )
-    return found
+def as_data(found: t.Sequence[Cause]) -> list[dict[str, t.Any]]:
+    """The causes as plain data."""
+    return [{**dataclasses.asdict(cause), "processes": list(cause.processes)} for cause in found]
+
+
+def headline(server: str, found: t.Sequence[Cause], whole: bool = True) -> list[str]:
+    """What a person reads: cause, remedy, change and evidence of the first, and what else was found.
+
+    whole: whether the logs were, so that the numbers of their lines say where to look.
+    """
+    if not found:
+        return []
+    first = found[0]
+    lines = [f"{server}: {first.cause} {first.remedy}"]
+    if first.change:
+        shown = yaml.safe_dump(first.change, default_flow_style=True, sort_keys=False, width=1000).strip()
+        lines.append(f"  change: {shown}")
+    if first.remove:
+        lines.append(f"  take out: {', '.join(first.remove)}")
+    if first.evidence:
+        source = f" in {first.source}" if first.source else ""
+        place = f"{source}, line {first.line}" if whole else ""
+        lines.append(f"  evidence{place}: {first.evidence}")
+    if first.link:
+        lines.append(f"  see {first.link}")
+    others = [cause.id for cause in found[1:] if cause.rank in ("cause", "symptom")][:_TOLD]
+    if others:
+        lines.append(f"  found too: {', '.join(others)}")
+    return lines
 
 
 def explain_failures(message: str, failures: t.Sequence[t.Mapping[str, t.Any]]) -> tuple[str, list[dict[str, t.Any]]]:
@@ -62,10 +67,7 @@ def explain_failures(message: str, failures: t.Sequence[t.Mapping[str, t.Any]]) 
     """
     heads, data = [], []
     for failure in failures:
-        found = causes([*failure["log"], failure["reason"]], failure)
-        data.append({"server": failure["server"], "causes": [dataclasses.asdict(cause) for cause in found]})
-        if found:
-            heads.append(f"{failure['server']}: {found[0].cause} {found[0].remedy}")
-            if found[0].evidence:
-                heads.append(f"  evidence: {found[0].evidence}")
+        found = causes([*failure["log"], failure["reason"]], {**failure, "failed": True})
+        data.append({"server": failure["server"], "causes": as_data(found)})
+        heads += headline(failure["server"], found, whole=False)
     return "\n".join([*heads, message]), data
