@@ -198,6 +198,11 @@ accuracy: link ## predictions of memory beside recorded starts and other tools: 
 	@tools/venvs.sh demo >&2
 	@$(LIBRARY) tools/accuracy/report.py $(if $(RECORDS),--records "$(RECORDS)") $(if $(JSON),--json "$(JSON)") $(if $(SPLITS),--splits $(SPLITS))
 
+.PHONY: diagnosis-score
+diagnosis-score: link ## how often the right cause is ranked first: make diagnosis-score [SAMPLES=file] [JSON=out]
+	@tools/venvs.sh demo >&2
+	@$(LIBRARY) tools/diagnosis/score.py $(if $(SAMPLES),--samples "$(SAMPLES)") $(if $(JSON),--json "$(JSON)")
+
 .PHONY: memory-refit
 memory-refit: link ## fit the terms of the memory estimate anew: make memory-refit [RECORDS=file]
 	@tools/venvs.sh demo >&2

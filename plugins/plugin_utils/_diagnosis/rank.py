@@ -38,10 +38,11 @@ _LATE = "~"
 class Cause:
     """One cause.
 
-    cause and remedy: a sentence or two each; change: the part of the specification to set, and remove: the fields to take
-    out, where that mends it; evidence: the line that showed it, None for a fact of the container or of a GPU; source, line
-    and process: where that line stands (source: the log's name; line: from 1); processes and seen: who else said the same
-    and how often; rank: one of RANKS; confidence: high, medium or low; link: documentation or an issue.
+    cause and remedy: a sentence or two each; change: the part of the specification to set, and remove: the fields to
+    take out, where that mends it; evidence: the line that showed it, None for a fact of the container or of a GPU;
+    source, line and process: where that line stands (source: the log's name; line: from 1); processes and seen: who
+    else said the same and how often; rank: one of RANKS; confidence: high, medium or low; link: documentation or an
+    issue.
     """
 
     id: str
@@ -132,7 +133,10 @@ def _ordered(
         when = _when(first, last, len(last) > 1) if first else (-1 if of_fact else 0, _LATE, 0)
         if of_fact and signature.rank == "cause":
             when = (-(10**6), "", 0)
-        rank = min([*(hit.pattern.rank for hit in by_id.get(name, [])), *([signature.rank] if of_fact else [])], key=RANKS.index)
+        rank = min(
+            [*(hit.pattern.rank for hit in by_id.get(name, [])), *([signature.rank] if of_fact else [])],
+            key=RANKS.index,
+        )
         key = (RANKS.index(rank), name in explained, *when)
         order.append((key, _cause(signature, rank, by_id.get(name, []), facts, weak)))
     return [cause for _key, cause in sorted(order, key=lambda item: item[0])]

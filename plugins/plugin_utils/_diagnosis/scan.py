@@ -24,8 +24,8 @@ BLOCK_CHARACTERS = 1 << 19
 LINE_CHARACTERS = 2000
 # Lines before a line in which what must be near it is looked for.
 NEAR_LINES = 40
-# Blocks from the beginning in which every line is tried; after them, of lines that differ by numbers only, the first and
-# the last of each block.
+# Blocks from the beginning in which every line is tried; after them, of lines that differ by numbers only, the first
+# and the last of each block.
 WHOLE_BLOCKS = 8
 # Places of one run of characters that are tried in a block, and hits that are kept of a signature.
 TRIED_IN_BLOCK = 64

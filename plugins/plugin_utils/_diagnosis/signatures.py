@@ -27,8 +27,8 @@ _GROUP = re.compile(r"\((?:\?(?:P<\w+>|:|(?P<look><?[=!])))?")
 class Pattern:
     """match: searched in one line; literal: what every line that it matches holds.
 
-    near: must be found in one of the lines before, or in the line itself; any_level: whether a warning or an information
-    shows it as well. rank and the texts replace those of the signature.
+    near: must be found in one of the lines before, or in the line itself; any_level: whether a warning or a line of
+    information shows it as well. rank and the texts replace those of the signature.
     """
 
     match: t.Pattern[str]

@@ -41,6 +41,7 @@ def test_explanation_stands_before_the_message() -> None:
         "vllm-a-0: The engine sees no GPU in its container. Give the host's GPUs to Docker (NVIDIA container toolkit "
         "or CDI, host_gpu_runtime), or use an image built for the CPU.",
         f"  evidence: {SAMPLE['no-device']}",
+        "  see https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html",
         "1 server failed",
     ]
     assert [(one["server"], len(one["causes"])) for one in data] == [("vllm-a-0", 1), ("vllm-b-0", 0)]
@@ -109,7 +110,9 @@ def test_root_comes_before_what_other_ranks_say_of_it_and_is_told_once() -> None
 
 def test_first_node_in_time_is_the_first_cause() -> None:
     logs = {
-        "node-a": [ERROR.format(rank=0, second=9, text="RuntimeError: CUDA error: uncorrectable ECC error encountered")],
+        "node-a": [
+            ERROR.format(rank=0, second=9, text="RuntimeError: CUDA error: uncorrectable ECC error encountered")
+        ],
         "node-b": ["", "", ERROR.format(rank=1, second=2, text="OSError: [Errno 28] No space left on device")],
     }
     assert [(cause.id, cause.source, cause.line) for cause in causes_of_logs(logs, {})] == [

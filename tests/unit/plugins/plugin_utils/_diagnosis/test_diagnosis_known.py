@@ -22,7 +22,7 @@ KNOWN = {signature.id: signature for signature in signatures()}
 # What a start looks like around the line that ended it.
 BEFORE = [
     "(APIServer pid=6) INFO 11-20 10:00:00 [api_utils.py:286] non-default args: {'model_tag': 'a/b'}",
-    "(EngineCore pid=25) INFO 11-20 10:00:05 [core.py:133] Initializing a V1 LLM engine (v0.33.0) with config: model='a/b'",
+    "(EngineCore pid=25) INFO 11-20 10:00:05 [core.py:133] Initializing a V1 LLM engine (v0.33.0) with config: model=",
     "Traceback (most recent call last):",
 ]
 AFTER = ["RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}"]
