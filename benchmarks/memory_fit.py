@@ -8,20 +8,18 @@ PYTHONPATH=.build/collections python benchmarks/memory_fit.py
 
 from __future__ import annotations
 
-import pathlib
 import statistics
 import subprocess
 import sys
 import time
 import typing as t
 
+from ansible_collections.gpufleet.vllm.tests.unit.plugins.plugin_utils.builders import GIB, QWEN3_8B_CONFIG, weights
+
 PLUGIN_UTILS = "ansible_collections.gpufleet.vllm.plugins.plugin_utils"
 TIMES = 200
 RUNS = 5
 RELEASE = "0.33.0"
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "tests/unit/plugins/plugin_utils"))
-from builders import GIB, QWEN3_8B_CONFIG, weights  # noqa: E402  (the tests' builders are no package)
-
 # Qwen3-8B as its checkpoint gives it, and the layers of a hybrid model with windows.
 DENSE = {**QWEN3_8B_CONFIG, "torch_dtype": "bfloat16"}
 HYBRID = {

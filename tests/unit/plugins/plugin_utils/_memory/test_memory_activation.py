@@ -14,29 +14,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Term
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, settings
-
-T4 = Device("gpu", "Tesla T4", int(14.74 * GIB))
-L4 = Device("gpu", "NVIDIA L4", int(22.16 * GIB))
-A100 = Device("gpu", "NVIDIA A100-SXM4-80GB", int(79.25 * GIB))
-H100 = Device("gpu", "NVIDIA H100 80GB HBM3", int(79.19 * GIB))
-CPU = Device("cpu", "host", 64 * GIB)
-
-
-def config(architecture: str, hidden: int, intermediate: int, vocab: int, **more: t.Any) -> dict[str, t.Any]:
-    """The fields that decide."""
-    return {
-        "architectures": [architecture],
-        "model_type": "llama",
-        "hidden_size": hidden,
-        "intermediate_size": intermediate,
-        "vocab_size": vocab,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 8192,
-        **more,
-    }
-
+from support.memory import A100, CPU, H100, L4, T4, config, settled
 
 OPT = config("OPTForCausalLM", 768, 3072, 50272, model_type="opt", max_position_embeddings=2048)
 LLAMA_3B = config("LlamaForCausalLM", 3072, 8192, 128256)
@@ -94,10 +72,8 @@ def peak(
     **engine: t.Any,
 ) -> Term:
     """The term of a start."""
-    asked, faults = read_asked(engine, env or {})
-    assert not faults
-    shape = geometry(model)
-    return activation(shape, settings(release, asked, shape, device), device, stage)
+    shape, chosen = settled(release, device, model, env, **engine)
+    return activation(shape, chosen, device, stage)
 
 
 def gib(term: Term) -> float:
@@ -260,9 +236,7 @@ PIXTRAL = config(
 
 
 def with_packages(release: str, device: Device, model: t.Mapping[str, t.Any], packages: t.Mapping[str, str]) -> float:
-    asked, _faults = read_asked({}, {}, packages)
-    shape = geometry(model)
-    return gib(activation(shape, settings(release, asked, shape, device), device))
+    return gib(activation(*settled(release, device, model, packages=packages), device))
 
 
 def test_the_packages_of_the_image_decide() -> None:

@@ -9,40 +9,24 @@ import typing as t
 
 import pytest
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, read_asked
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import geometry
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.graphs import graphs, graphs_reserved
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Term
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, settings
-
-A100_40 = Device("gpu", "NVIDIA A100-SXM4-40GB", int(39.56 * GIB))
-A100 = Device("gpu", "NVIDIA A100-SXM4-80GB", int(79.25 * GIB))
-H100 = Device("gpu", "NVIDIA H100 80GB HBM3", int(79.19 * GIB))
-PRO6000 = Device("gpu", "NVIDIA RTX PRO 6000 Blackwell Server Edition", int(94.97 * GIB))
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device
+from support.memory import A100, A100_40, H100, PRO6000, config, settled
 
 
 def model(layers: int, experts: int = 0) -> dict[str, t.Any]:
     """A model of so many layers."""
-    return {
-        "architectures": ["MixtralForCausalLM" if experts else "LlamaForCausalLM"],
-        "model_type": "mixtral" if experts else "llama",
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "vocab_size": 32000,
-        "num_hidden_layers": layers,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 8192,
-        "num_local_experts": experts,
-    }
+    if not experts:
+        return config(num_hidden_layers=layers)
+    more = {"model_type": "mixtral", "num_local_experts": experts}
+    return config("MixtralForCausalLM", num_hidden_layers=layers, **more)
 
 
-def both(release: str, device: Device, config: t.Mapping[str, t.Any], **engine: t.Any) -> tuple[Term, Term]:
+def both(release: str, device: Device, shaped: t.Mapping[str, t.Any], **engine: t.Any) -> tuple[Term, Term]:
     """(what capture takes, what is set aside)."""
-    asked, faults = read_asked(engine, {})
-    assert not faults
-    shape = geometry(config)
-    chosen = settings(release, asked, shape, device)
+    shape, chosen = settled(release, device, shaped, **engine)
     return graphs(shape, chosen, device), graphs_reserved(shape, chosen, device)
 
 

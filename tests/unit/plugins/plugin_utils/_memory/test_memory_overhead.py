@@ -15,26 +15,9 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry imp
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.ledger import Term
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.overhead import context, era, runtime
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, settings
+from support.memory import A100, CPU, GB10, H100, L4, MI300X, T4, config, settled
 
-T4 = Device("gpu", "Tesla T4", int(14.74 * GIB))
-L4 = Device("gpu", "NVIDIA L4", int(22.16 * GIB))
-A100 = Device("gpu", "NVIDIA A100-SXM4-80GB", int(79.25 * GIB))
-H100 = Device("gpu", "NVIDIA H100 80GB HBM3", int(79.19 * GIB))
-GB10 = Device("gpu", "NVIDIA GB10", int(121.69 * GIB))
-MI300X = Device("gpu", "AMD Instinct MI300X", int(191.45 * GIB))
-CPU = Device("cpu", "host", 64 * GIB)
-
-DENSE: dict[str, t.Any] = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "vocab_size": 32000,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "max_position_embeddings": 8192,
-}
+DENSE = config()
 EXPERTS = {
     **DENSE,
     "architectures": ["MixtralForCausalLM"],
@@ -44,12 +27,9 @@ EXPERTS = {
 }
 
 
-def both(release: str, device: Device, config: t.Mapping[str, t.Any], **engine: t.Any) -> tuple[Term, Term]:
+def both(release: str, device: Device, model: t.Mapping[str, t.Any], **engine: t.Any) -> tuple[Term, Term]:
     """(inside the budget, outside)."""
-    asked, faults = read_asked(engine, {})
-    assert not faults
-    shape = geometry(config)
-    chosen = settings(release, asked, shape, device)
+    shape, chosen = settled(release, device, model, **engine)
     return runtime(shape, chosen, device), context(shape, chosen, device)
 
 

@@ -7,28 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, read_asked
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import geometry
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.sampler import VARIABLE, sampler, ways
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, settings
+from support.memory import H100, MI300X, T4, V100, config, settled
 
-T4 = Device("gpu", "Tesla T4", int(14.74 * GIB))
-V100 = Device("gpu", "Tesla V100-SXM2-32GB", int(31.73 * GIB))
-H100 = Device("gpu", "NVIDIA H100 80GB HBM3", int(79.19 * GIB))
-MI300X = Device("gpu", "AMD Instinct MI300X", int(191.69 * GIB))
-SHAPE = geometry(
-    {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "hidden_size": 4096,
-        "intermediate_size": 14336,
-        "vocab_size": 128000,
-        "num_hidden_layers": 32,
-        "num_attention_heads": 32,
-        "num_key_value_heads": 8,
-        "max_position_embeddings": 8192,
-    }
-)
+MODEL = config(vocab=128000)
 ON, OFF = {VARIABLE: "1"}, {VARIABLE: "0"}
 NEW, OLD = {"flashinfer-python": "0.3.1"}, {"flashinfer": "0.2.1.post2"}
 
@@ -66,14 +48,13 @@ NEW, OLD = {"flashinfer-python": "0.3.1"}, {"flashinfer": "0.2.1.post2"}
     ],
 )
 def test_which_one(release, device, env, packages, expected) -> None:
-    asked, _faults = read_asked({}, env, packages)
-    assert ways(settings(release, asked, SHAPE, device), device) == expected
+    _shape, chosen = settled(release, device, MODEL, env, packages)
+    assert ways(chosen, device) == expected
 
 
 def test_what_each_takes() -> None:
-    asked, _faults = read_asked({"tensor_parallel_size": 2}, {})
-    chosen = settings("0.19.0", asked, SHAPE, H100)
-    sizes = [sampler(SHAPE, chosen, H100, 256, way, 2) for way in ("sorted", "triton", "flashinfer", "logits")]
+    shape, chosen = settled("0.19.0", H100, MODEL, tensor_parallel_size=2)
+    sizes = [sampler(shape, chosen, H100, 256, way, 2) for way in ("sorted", "triton", "flashinfer", "logits")]
     assert sizes == [value * 256 * 128000 for value in (38, 14 + 4 * 132 / 256, 14, 5.0)]
     # A few rows are sorted also by the releases that have the kernel.
-    assert sampler(SHAPE, chosen, H100, 4, "triton", 2) == 38 * 4 * 128000
+    assert sampler(shape, chosen, H100, 4, "triton", 2) == 38 * 4 * 128000

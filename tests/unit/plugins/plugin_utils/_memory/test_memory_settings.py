@@ -9,30 +9,11 @@ import typing as t
 
 import pytest
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB, read_asked
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.geometry import geometry
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings, settings
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import GIB
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.settings import Device, Settings
+from support.memory import A100, B200, CPU, H20, H100, L4, MI300X, T4, config, settled
 
-T4 = Device("gpu", "Tesla T4", int(14.74 * GIB))
-L4 = Device("gpu", "NVIDIA L4", int(22.16 * GIB))
-A100 = Device("gpu", "NVIDIA A100-SXM4-80GB", int(79.25 * GIB))
-H100 = Device("gpu", "NVIDIA H100 80GB HBM3", int(79.19 * GIB))
-H20 = Device("gpu", "NVIDIA H20", int(95.08 * GIB))
-B200 = Device("gpu", "NVIDIA B200", int(178.36 * GIB))
-MI300X = Device("gpu", "AMD Instinct MI300X", int(191.45 * GIB))
-CPU = Device("cpu", "host", 64 * GIB)
-
-LLAMA: dict[str, t.Any] = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "num_hidden_layers": 32,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "intermediate_size": 14336,
-    "vocab_size": 128256,
-    "max_position_embeddings": 131072,
-}
+LLAMA = config(vocab=128256, max_position_embeddings=131072)
 MIXTRAL = {**LLAMA, "architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": 8}
 GEMMA4 = {
     "architectures": ["Gemma4ForConditionalGeneration"],
@@ -46,14 +27,12 @@ E5 = {**LLAMA, "architectures": ["MistralModel"], "model_type": "mistral"}
 def made(
     release: str,
     device: Device,
-    config: t.Mapping[str, t.Any] | None = None,
+    model: t.Mapping[str, t.Any] | None = None,
     env: t.Mapping[str, str] | None = None,
     **engine: t.Any,
 ) -> Settings:
     """Settings of a model that says no more than this."""
-    asked, faults = read_asked(engine, env or {})
-    assert not faults
-    return settings(release, asked, geometry(config or LLAMA), device)
+    return settled(release, device, model or LLAMA, env, **engine)[1]
 
 
 @pytest.mark.parametrize(
