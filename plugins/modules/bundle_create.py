@@ -57,6 +57,7 @@ options:
         description: Repo of the hub.
         type: str
         required: true
+        aliases: [model]
       revision:
         description: Commit, branch or tag; C(main) when it is not given.
         type: str
@@ -222,7 +223,7 @@ ARGUMENTS = {
         "type": "list",
         "elements": "dict",
         "default": [],
-        "options": {"repo_id": {"type": "str", "required": True}, "revision": {"type": "str"}},
+        "options": {"repo_id": {"type": "str", "required": True, "aliases": ["model"]}, "revision": {"type": "str"}},
     },
     "files": {
         "type": "list",
