@@ -39,3 +39,5 @@ echo
 PYTHONPATH="$BUILD/collections:$ROOT/tests" "$BUILD/venv-core-2.21/bin/python" "$ROOT/benchmarks/checkpoint_facts.py"
 echo
 PYTHONPATH="$BUILD/collections:$ROOT/tests" "$BUILD/venv-core-2.21/bin/python" "$ROOT/benchmarks/hub_download.py"
+echo
+PYTHONPATH="$BUILD/collections:$ROOT/tests" "$BUILD/venv-core-2.21/bin/python" "$ROOT/benchmarks/bundle.py"
