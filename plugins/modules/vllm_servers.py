@@ -177,7 +177,7 @@ options:
             type: int
             default: 32768
           ulimits:
-            description: Limits of a process by their names, such as C({memlock: -1}); V(-1) for none.
+            description: "Limits of a process by their names, such as C({memlock: -1}); V(-1) for none."
             type: dict
             default: {}
       shm_bytes:
@@ -273,7 +273,7 @@ options:
   generation:
     description:
       - Where O(state=rolled_back) goes. V(previous) is the newest generation before the one that was deployed last, so
-        that a second rollback changes nothing. A number is that of RV(servers[].generations[].number).
+        that a second rollback changes nothing. A number is that of C(number) in C(generations) of RV(servers).
       - A rollback restores image, arguments, environment, mounts, GPUs, limits and secrets together. It is refused when
         the image of the generation is gone from the host.
     type: str
@@ -325,7 +325,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 generations:
-  description: The generations of the named servers, as in RV(servers[].generations), by server.
+  description: The generations of the named servers, as in C(generations) of RV(servers), by server.
   returned: when a rollback was refused
   type: dict
   sample: {"vllm-qwen3-8b-0": []}

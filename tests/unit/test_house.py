@@ -55,6 +55,8 @@ SPEC = "_spec"  # every room may use it, and it uses no other room
 MODULE_LINES = 120
 ACTION_LINES = 60
 DOC_NAMES = {"DOCUMENTATION", "EXAMPLES", "RETURN"}
+# The one in C where it was built: the documentation is 100 kB.
+YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 # --- what the checks read -------------------------------------------------------------------------------------------
@@ -196,6 +198,20 @@ def check_action_group(root: Path) -> list[str]:
     ]
 
 
+def check_documentation(root: Path) -> list[str]:
+    """The documentation of every module is YAML: without it ansible does not even know the module."""
+    found = []
+    for path in files(root, "plugins/modules/*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            name = node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else ""
+            if name in DOC_NAMES:
+                try:
+                    yaml.load(ast.literal_eval(node.value), Loader=YAML_LOADER)
+                except yaml.YAMLError as error:
+                    found.append(f"plugins/modules/{path.name}: {name} is no YAML: {error}")
+    return found
+
+
 def check_actions(root: Path) -> list[str]:
     """Every action plugin has the module of its name, which holds its documentation."""
     return [
@@ -308,6 +324,7 @@ CHECKS = [
     check_sizes,
     check_action_group,
     check_actions,
+    check_documentation,
     check_role_files,
     check_role_defaults,
     check_headers,
@@ -465,6 +482,11 @@ SAMPLES: list[tuple[Callable[[Path], list[str]], dict[str, str], str]] = [
             "roles/r/meta/argument_specs.yml": SPECS.format("default: 2"),
         },
         "the default of r_a is 1, in its spec it is 2",
+    ),
+    (
+        check_documentation,
+        {"plugins/modules/a.py": 'DOCUMENTATION = r"""\na: such as {b: 1}; c: 2\n"""\n'},
+        "a.py: DOCUMENTATION is no YAML",
     ),
     (
         check_headers,
