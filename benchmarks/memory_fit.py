@@ -16,7 +16,6 @@ import typing as t
 
 from ansible_collections.gpufleet.vllm.tests.unit.plugins.plugin_utils.builders import GIB, QWEN3_8B_CONFIG, weights
 
-PLUGIN_UTILS = "ansible_collections.gpufleet.vllm.plugins.plugin_utils"
 TIMES = 200
 RUNS = 5
 RELEASE = "0.33.0"
