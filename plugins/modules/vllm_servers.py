@@ -335,6 +335,14 @@ actions:
   type: list
   elements: dict
   sample: [{"server": "vllm-qwen3-8b-0", "action": "replace", "because": ["argv"]}]
+unused_caches:
+  description:
+    - Folders of compiled kernels in O(state_dir) that no container and no kept generation of a server uses any more.
+    - They are only named. Removing one costs the next start that would need it some minutes.
+  returned: always, but for refusals
+  type: list
+  elements: str
+  sample: [/var/lib/gpufleet-vllm/cache/0a4988d7bf90/nvidia-h100-80gb-hbm3]
 pending:
   description: Whether a server runs as wanted and is not ready yet.
   returned: success

@@ -105,6 +105,12 @@ class Converger:
         problems = list(preflight.name_problems([server["name"] for server in wish.servers], self._secrets))
         if wish.keep_generations < 1:
             problems.append(f"keep_generations is {wish.keep_generations}. Keep at least one, the present one.")
+        if self._engine.is_podman and not self._engine.can_change_restart_policy():
+            problems.append(
+                f"the engine of this host is Podman {self._engine.version()}, whose Docker API cannot change the "
+                "restart policy of a container, so a server that cannot start would be started for ever. Use the "
+                "Docker Engine."
+            )
         if problems:
             raise _refused(problems)
         if check_mode:
@@ -136,6 +142,7 @@ class Converger:
             raise
         ended = [one for outcome in outcomes for one in outcome.ended]
         result["ended"] = [dict(one._asdict(), notes=list(one.notes)) for one in ended]
+        result["unused_caches"] = self._unused_caches()
         result["servers"] = self._describe(outcomes) if self._wish.state != "absent" else []
         failed = [outcome.problem for outcome in outcomes if outcome.problem]
         if failed:
@@ -310,6 +317,13 @@ class Converger:
         return Start(action, server, secrets, must_run, serves_on, number, self._store, self._history, self._report)
 
     # ---- tell
+
+    def _unused_caches(self) -> list[str]:
+        """Folders of compiled kernels that no container mounts, nor one to which a rollback could go."""
+        used = self._engine.mounted()
+        for server in {*self._servers, *self._store.servers()}:
+            used.update(mount.source for one in self._history.of(server) for mount in one.spec.mounts)
+        return [path for path in self._store.caches() if path not in used]
 
     def _describe(self, outcomes: t.Sequence[Outcome]) -> list[dict[str, t.Any]]:
         """The servers of the task as they are now."""

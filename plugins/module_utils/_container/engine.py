@@ -103,6 +103,23 @@ class Engine:
         found = [self.inspect(container["Id"]) for container in listed]
         return [inspect for inspect in found if inspect is not None]
 
+    def mounted(self) -> set[str]:
+        """The paths of this host that containers of any fleet mount."""
+        with _translated("list the containers of all fleets"):
+            listed = self._api.containers(all=True, filters={"label": LABEL_FLEET})
+        return {mount.get("Source") or "" for container in listed for mount in container.get("Mounts") or ()}
+
+    def can_change_restart_policy(self) -> bool:
+        """Whether the restart policy of a container can be changed, as the Docker Engine can.
+
+        Podman 4.3.1 has no such request, and says "Not Found" to all of them; the Docker Engine names the container.
+        """
+        try:
+            self._api.update_container("gpufleet.vllm.none", restart_policy={"Name": "no"})
+        except docker.errors.APIError as error:
+            return "gpufleet.vllm.none" in str(error.explanation)
+        return True
+
     def inspect(self, container: str) -> dict[str, t.Any] | None:
         """The Engine's whole answer about a container (name or ID), or None when there is none."""
         with _translated(f"inspect the container {container}"):

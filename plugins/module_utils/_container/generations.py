@@ -148,8 +148,8 @@ def _packed(value: t.Any) -> t.Any:
 def _unpacked(value: t.Any) -> t.Any:
     if isinstance(value, list):
         return tuple(_unpacked(one) for one in value)
-    # The values of a plain mapping are texts, so "fields" tells the two apart.
+    # The values of a plain mapping are texts and lists, so "fields" tells the two apart.
     if isinstance(value, dict) and isinstance(value.get("fields"), dict):
         kind = getattr(types, value["is"])
         return kind(**{name: _unpacked(one) for name, one in value["fields"].items()})
-    return value
+    return {name: _unpacked(one) for name, one in value.items()} if isinstance(value, dict) else value

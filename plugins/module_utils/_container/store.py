@@ -8,7 +8,7 @@
 <state_dir>/salt                      key of the secrets' marks, 0600
 <state_dir>/secrets/<server>/<mark>/  one file a secret, 0600, mounted into the container
 <state_dir>/generations/<server>.json  the definitions that became ready (generations.py), 0600
-<state_dir>/cache/...                 compile caches that containers mount
+<state_dir>/cache/<image>/<kind>/     kernels that engines have compiled, for each image, kind of GPU and user
 <state_dir>/failed/<server>.log       the whole log of the last start that failed, 0600
 <state_dir>/measured.jsonl            what starts have told of their memory (measured.py), 0644
 """
@@ -181,6 +181,14 @@ class Store:
                     if owner:
                         os.chown(mount.source, *owner)
 
+    def caches(self) -> list[str]:
+        """The folders of compiled kernels: those of each image that lie in one of its kinds of GPU."""
+        found = []
+        root = os.path.join(self.folder, "cache")
+        for image in _folders(root):
+            found.extend(_folders(image))
+        return found
+
     def owns(self, path: str) -> bool:
         """Whether the path lies inside the state folder."""
         return os.path.abspath(path).startswith(self.folder + os.sep)
@@ -197,6 +205,14 @@ class Store:
         except OSError:
             return None
         return path
+
+
+def _folders(path: str) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.path for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
 
 
 def numeric_user(user: str) -> tuple[int, int] | None:

@@ -28,10 +28,9 @@ PORT = 8000
 
 GIB = 2**30
 
-# Limits of a process on GPUs. Memory that is registered for GPUs and networks is locked, and threads of NCCL need more
-# stack than the 8 MiB of most hosts: NVIDIA's containers ask for both (`--ulimit memlock=-1 --ulimit stack=67108864` in
-# what nvidia_entrypoint.sh of its images prints). vLLM itself raises its open files to 65535 where it may
-# (set_ulimit() in utils/system_utils.py of vLLM 0.33.0, since 0.6.0 in utils).
+# Limits of a process on GPUs. Memory that is registered for GPUs and networks is locked, and 8 MiB, the limit of most
+# hosts, are little of both: NVIDIA's images are run with `--ulimit memlock=-1 --ulimit stack=67108864`. vLLM itself
+# raises its open files to 65535 where it may (set_ulimit() in vllm/utils/system_utils.py of 0.33.0).
 GPU_ULIMITS = {"memlock": -1, "nofile": 65536, "stack": 2**26}
 
 # Where compiled kernels are kept, so that the second start finds those of the first one. Everything is below one

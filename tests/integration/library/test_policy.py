@@ -12,6 +12,7 @@ import typing as t
 import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container import runtimes
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 
 RELAXED: dict[str, t.Any] = {
     "cap_add": ["SYS_NICE"],
@@ -105,3 +106,26 @@ def test_a_server_that_ends_with_0_after_its_engine_died_is_started_again(host: 
             break
         time.sleep(0.1)
     assert attrs["RestartCount"] >= 1 and attrs["State"]["StartedAt"] != before
+
+
+def test_caches_that_nobody_uses_are_named_and_stay(host: t.Any) -> None:
+    old, new = (str(host.state_dir / "cache" / image / "cpu") for image in ("0123456789ab", "ba9876543210"))
+    server = host.server(mounts=[{"source": old, "target": "/var/cache/vllm", "read_only": False}])
+    assert host.run(server)["unused_caches"] == []
+    moved = {**server, "mounts": [{**server["mounts"][0], "source": new}]}
+    # The former definition is kept for a rollback, which is to be warm.
+    assert host.run(moved, keep_generations=2)["unused_caches"] == []
+    assert host.run(moved, keep_generations=1)["unused_caches"] == []
+    assert host.run({**moved, "env": {}}, keep_generations=1)["unused_caches"] == [old]
+    assert os.path.isdir(old)
+    assert sorted(host.run(state="absent", prune=True)["unused_caches"]) == [old, new]
+
+
+def test_an_engine_that_cannot_change_a_restart_policy_is_refused(host: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Podman 4.3.1 through its Docker-compatible socket, as it was found to be."""
+    monkeypatch.setattr(Engine, "is_podman", True)
+    host.run(host.server())
+    before = host.look()
+    monkeypatch.setattr(Engine, "can_change_restart_policy", lambda self: False)
+    assert "Podman" in str(host.refused(host.server()))
+    assert host.look() == before

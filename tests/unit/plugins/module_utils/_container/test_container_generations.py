@@ -36,6 +36,7 @@ def spec(letter: str, mark: str | None = None) -> ContainerSpec:
         "env": {"LETTER": letter, "is": "ContainerSpec", "fields": "{}"},
         "mounts": (Mount("/a", "/b"), Mount("/c", "/d", False)),
         "tmpfs": {},
+        "ulimits": {"memlock": (-1, -1)},
         "listen": ("127.0.0.1", 8000),
         "gpus": Gpus("nvidia", ("GPU-1",)),
         "health": HealthCheck(("CMD", "x"), 1, 2, 3, 4),
