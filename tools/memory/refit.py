@@ -232,7 +232,7 @@ def _runtime(constants: Data, found: t.Sequence[Start]) -> None:
             name = f"{group} datacentre" if wide and f"{group} datacentre" in constants["larger"] else group
             seen.setdefault((overhead.era(start.chosen), name), []).append(value)
     for (era, name), values in sorted(seen.items()):
-        if len(values) >= 3 and name in constants[era]:
+        if len(values) >= 3 and name in constants.get(era, {}):
             constants[era][name] = statistics.median(values)
 
 

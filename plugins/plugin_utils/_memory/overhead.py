@@ -5,7 +5,8 @@
 
 The line between the two is the snapshot of free memory in init_device of the worker (v1/worker/gpu_worker.py): since
 0.11.0 it is taken when the processes are connected, so that the context of CUDA and the buffers of NCCL are outside;
-before, NCCL is inside, and before 0.6.5 (worker/worker.py of 0.6.4) everything that is in use on the GPU.
+before, NCCL is inside, and everything that is in use on the GPU before 0.6.5 (worker/worker.py of 0.6.4), with V1
+before 0.9.1 (determine_available_memory in v1/worker/gpu_worker.py of 0.7.3 to 0.9.0).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.spread impor
 
 # Hopper and Blackwell of data centres: FlashInfer's fused all-reduce and DeepGEMM are theirs.
 DATACENTRE = (90, 100, 103)
-_OWN_ONLY = Version("0.6.5")
+_OWN_ONLY, _OWN_ONLY_V1 = Version("0.6.5"), Version("0.9.1")
 _NCCL_OUTSIDE = Version("0.11.0")
 _LARGER = Version("0.18.0")
 # 0.32.0 with a model of 0.3 MB on the CPU, measured with tests/engine: what a worker says that it holds beside weights
@@ -36,11 +37,13 @@ def runtime(shape: Geometry, chosen: Settings, device: Device) -> Term:
     """Memory inside the budget that is neither weights nor activation, bytes on each GPU."""
     if device.kind == "cpu":
         return _CPU_RUNTIME
-    found = constants()["runtime"][era(chosen)]
-    name = group(chosen)
+    time, name = era(chosen), group(chosen)
+    found = constants()["runtime"]["nccl inside" if time == "V1 all in use" else time]
     size = found[name]
     if device.capability in DATACENTRE:
         size = found.get(f"{name} datacentre", size)
+    if time == "V1 all in use":
+        size += _alone(device)
     if device.is_amd:
         size = max(size, constants()["runtime"]["amd"])
     if device.is_unified:
@@ -56,9 +59,10 @@ def context(shape: Geometry, chosen: Settings, device: Device) -> Term:
     """
     if device.kind == "cpu":
         return _CPU_CONTEXT
-    found = constants()["context"]
-    size = found["by_capability"].get(str(device.capability), found["any"])
-    name = group(chosen)
+    if era(chosen) in _ALL:
+        # All that is in use is taken off the budget.
+        return Term("context", 0, 0, 0)
+    found, size, name = constants()["context"], _alone(device), group(chosen)
     if name != "single" and chosen.release >= _NCCL_OUTSIDE:
         # NCCL's buffers for NVLink and its switches are Hopper's and later; no start of others was recorded.
         size += found["connected" if device.capability in DATACENTRE else "connected_elsewhere"]
@@ -67,8 +71,20 @@ def context(shape: Geometry, chosen: Settings, device: Device) -> Term:
     return around("context", size * GIB, context_kind(shape, chosen), basis(chosen, device))
 
 
-def era(chosen: Settings) -> t.Literal["all in use", "V0", "nccl inside", "nccl outside", "larger"]:
+def _alone(device: Device) -> float:
+    """GiB of the context of one process."""
+    found = constants()["context"]
+    return float(found["by_capability"].get(str(device.capability), found["any"]))
+
+
+Era = t.Literal["all in use", "V1 all in use", "V0", "nccl inside", "nccl outside", "larger"]
+_ALL = ("all in use", "V1 all in use")
+
+
+def era(chosen: Settings) -> Era:
     """Which libraries' memory the budget holds. V0 has NCCL inside as V1 had, but its starts took less."""
+    if chosen.engine == "V1" and chosen.release < _OWN_ONLY_V1:
+        return "V1 all in use"
     if chosen.release < _OWN_ONLY:
         return "all in use"
     if chosen.engine == "V0":
@@ -94,8 +110,7 @@ def kind(chosen: Settings, device: Device) -> str:
     """
     if device.is_unified:
         return "unified"
-    found = era(chosen)
-    return found if found == "all in use" else group(chosen)
+    return "all in use" if era(chosen) in _ALL else group(chosen)
 
 
 def group(chosen: Settings) -> t.Literal["single", "pipeline", "pair", "many"]:

@@ -72,7 +72,9 @@ def test_recorded_starts(
     [
         ("0.6.4", "all in use"),
         ("0.6.5", "V0"),
-        ("0.8.5", "nccl inside"),
+        ("0.8.5", "V1 all in use"),
+        ("0.9.0", "V1 all in use"),
+        ("0.9.1", "nccl inside"),
         ("0.10.2", "nccl inside"),
         ("0.11.0", "nccl outside"),
         ("0.17.1", "nccl outside"),
@@ -82,6 +84,13 @@ def test_recorded_starts(
 )
 def test_eras(release: str, expected: str) -> None:
     assert era(settings(release, read_asked({}, {})[0], geometry(DENSE), H100)) == expected
+
+
+@pytest.mark.parametrize(("before", "after"), [("0.6.4", "0.6.5"), ("0.9.0", "0.9.1")])
+def test_what_is_all_taken_off_the_budget_is_not_outside_it(before: str, after: str) -> None:
+    old, new = both(before, H100, DENSE), both(after, H100, DENSE)
+    assert old[0].expected >= new[0].expected + 0.4 * GIB
+    assert old[1].high == 0 < new[1].low
 
 
 def test_nccl_moves_out_of_the_budget() -> None:
