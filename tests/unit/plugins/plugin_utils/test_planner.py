@@ -647,7 +647,7 @@ VALUES = st.one_of(
 VALID = st.sampled_from([1, 2, "2", "8", "32k", 0.5, "auto", "fp8", True])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.dictionaries(st.sampled_from(OPTIONS), VALUES | VALID, max_size=4),
     st.dictionaries(st.sampled_from(["replicas", "placement", "listen", "limits", "env", "image"]), VALUES, max_size=2),

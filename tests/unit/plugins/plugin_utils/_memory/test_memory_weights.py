@@ -235,7 +235,7 @@ TENSOR = st.sampled_from([1, 2, 4, 8])
 MODELS = st.sampled_from(sorted(ORACLE["models"]))
 
 
-@runs(deadline=None, max_examples=60)
+@runs(max_examples=60)
 @given(model=MODELS, tensor=TENSOR, pipeline=st.sampled_from([1, 2, 3]), expert=st.booleans())
 def test_more_gpus_never_hold_more_each(model, tensor, pipeline, expert):
     found, shape = known(model)
@@ -248,7 +248,7 @@ def test_more_gpus_never_hold_more_each(model, tensor, pipeline, expert):
     assert most(tensor_parallel=tensor, pipeline_parallel=2 * pipeline) <= here + 1
 
 
-@runs(deadline=None, max_examples=60)
+@runs(max_examples=60)
 @given(model=MODELS, tensor=TENSOR, pipeline=st.sampled_from([1, 2, 4]))
 def test_gpus_together_hold_at_least_the_checkpoint(model, tensor, pipeline):
     found, shape = known(model)
@@ -257,7 +257,7 @@ def test_gpus_together_hold_at_least_the_checkpoint(model, tensor, pipeline):
     assert held >= found["total_bytes"] - sum(sum(classes[name].values()) for name in ("draft", "unused"))
 
 
-@runs(deadline=None, max_examples=40)
+@runs(max_examples=40)
 @given(model=MODELS, tensor=TENSOR, release=st.sampled_from(["0.6.6", "0.10.0", "0.19.0", "0.33.0"]))
 def test_smaller_dtypes_never_take_more_and_terms_are_in_order(model, tensor, release):
     found, shape = known(model)

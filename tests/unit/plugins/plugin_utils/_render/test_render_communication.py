@@ -149,7 +149,7 @@ FACTS = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(FACTS, min_size=1, max_size=3), st.sampled_from(["0.6.0", "0.9.2", "0.33.0"]))
 def test_whatever_the_facts_nothing_is_switched_off_and_every_variable_is_read(facts: t.Any, version: str) -> None:
     release = load(version)

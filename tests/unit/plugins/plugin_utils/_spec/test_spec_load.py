@@ -191,7 +191,7 @@ INNER = ("hosts", "gpus", "spread", "address", "port", "memory", "cpus", "shm", 
 SECTION = JUNK | st.dictionaries(st.sampled_from(INNER), JUNK, max_size=3)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(JUNK | st.lists(st.dictionaries(st.sampled_from(FIELDS), SECTION, max_size=4), max_size=2))
 def test_no_input_raises(models: t.Any) -> None:
     specs, found = load_specs(models)

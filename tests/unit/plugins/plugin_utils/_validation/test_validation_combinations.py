@@ -509,7 +509,7 @@ VALUES = st.recursive(
 NAMES = sorted({case.field for case in CASES} | {name for case in CASES for name in case.broken | case.mended})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=12), st.sampled_from(catalogue.releases()))
 def test_never_raises(engine: dict[str, t.Any], version: str) -> None:
     for problem in check(engine, version):

@@ -333,7 +333,7 @@ OPTIONS = (
 FIELDS = sorted({name.partition(".")[2] for name in catalogue.names("configs")})
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.dictionaries(
         st.sampled_from(OPTIONS),

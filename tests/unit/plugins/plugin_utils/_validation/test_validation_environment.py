@@ -510,7 +510,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 ODD: list[t.Any] = [None, True, 0, -1, 2**62, "", "{", [], [{}], {}, {"moe": 1}, {"kv_connector_extra_config": "x"}]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from(["0.6.0", "0.8.3", "0.11.0", "0.15.0", "0.24.0", NEWEST]),
     st.dictionaries(st.sampled_from(NAMES), TEXT | st.sampled_from(["0", "1", "true", "9" * 5000]), max_size=6),

@@ -560,7 +560,7 @@ ODD = st.recursive(
 KNOWN_NAMES = [*MIGRATIONS, *(changed.option for changed in CHANGED)]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     name=st.sampled_from(KNOWN_NAMES),
     value=ODD,

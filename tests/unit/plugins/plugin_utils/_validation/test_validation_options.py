@@ -455,7 +455,7 @@ NAMES = (
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(engine=st.dictionaries(NAMES, ODD, max_size=5), version=st.sampled_from(RELEASES))
 def test_no_input_raises(engine: dict[str, t.Any], version: str) -> None:
     found = problems(version, engine)

@@ -134,7 +134,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.dictionaries(st.sampled_from(NAMES) | st.text(max_size=4), VALUES, max_size=6) | VALUES,
     VALUES,
