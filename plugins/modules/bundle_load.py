@@ -118,6 +118,10 @@ name:
   description: Name of the bundle.
   returned: success
   type: str
+digest:
+  description: SHA-256 of the manifest, which stands for the whole bundle.
+  returned: success
+  type: str
 signer:
   description: Who signed it; null when that was not asked.
   returned: success

@@ -7,59 +7,23 @@ from __future__ import annotations
 
 import getpass
 import pathlib
-import pwd
-import shutil
-import socket
 import subprocess
-import time
 import typing as t
 
 import pytest
 
-from support.fleet import ROOT, Fleet
+from support.fleet import Fleet
+from support.ssh import sshd
 
-START_SECONDS = 10
 SSH_OPTIONS = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ControlPath=none")
 
 
 @pytest.fixture
 def ssh_port(tmp_path: pathlib.Path) -> t.Iterator[int]:
     """The port of an sshd on loopback that lets this user in with the key tmp_path/key."""
-    found = subprocess.run([str(ROOT / "tools/sshd.sh")], capture_output=True, text=True, check=False)
-    if found.returncode or not shutil.which("ssh"):
-        pytest.skip(f"no ssh here: {found.stderr.strip() or 'the client is missing'}")
-    for name in ("key", "host_key"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    pathlib.Path("/run/sshd").mkdir(exist_ok=True)  # sshd wants it, and the package that makes it is not installed
-    options = {
-        "ListenAddress": "127.0.0.1",
-        "HostKey": tmp_path / "host_key",
-        "AuthorizedKeysFile": tmp_path / "key.pub",
-        "PidFile": "none",
-        "StrictModes": "no",
-        "UsePAM": "no",
-        "Subsystem": "sftp internal-sftp",
-    }
-    command = [*found.stdout.split(), "-D", "-e", "-f", "/dev/null", "-p", str(port)]
-    command += [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    try:
-        pwd.getpwnam("sshd")
-    except KeyError:
-        # sshd drops its privileges to this user, whom the package would make: here only sshd itself sees it.
-        users = tmp_path / "passwd"
-        users.write_text(pathlib.Path("/etc/passwd").read_text() + "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
-        command = ["unshare", "--mount", "sh", "-c", f'mount --bind {users} /etc/passwd && exec "$@"', "sh", *command]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            deadline = time.monotonic() + START_SECONDS
-            while socket.socket().connect_ex(("127.0.0.1", port)):
-                assert server.poll() is None and time.monotonic() < deadline, "sshd did not start"
-                time.sleep(0.1)
-            yield port
-        finally:
-            server.terminate()
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "key")], check=True)
+    with sshd(tmp_path, tmp_path / "key.pub") as port:
+        yield port
 
 
 @pytest.mark.optional

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import typing as t
 
@@ -49,6 +50,7 @@ def told(verified: Verified) -> dict[str, t.Any]:
     extra = [path for sha256, path in verified.opened.paths.items() if sha256 not in used]
     return {
         **report.summary(verified.wanted),
+        "digest": hashlib.sha256(verified.opened.text).hexdigest(),
         "signer": verified.signer,
         "verified_bytes": verified.hashed_bytes,
         "extra": sorted([*extra, *verified.opened.foreign]),
