@@ -34,6 +34,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.load import lo
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.policy import Policy
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.problem import Invalid, Problem
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.closure import check_closure
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.image import check_image, check_tag, is_for_cpu
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validator import (
     INSPECT,
@@ -316,6 +317,12 @@ class _Draft:
             return Refusal(against.field, against.value, against.reason, against.fix)
         if self._subject.profile_on(offer) is None and (spec.offline or spec.is_path):
             return Refusal("model", spec.model, self._model_reason(offer), "Bring it to this host")
+        if spec.offline:
+            gaps = check_closure(spec, offer.sources, self._subject.profile_on(offer))
+            if gaps:
+                reasons = gaps[0].reason + "".join(f"; {gap.field} {gap.value}: {gap.reason}" for gap in gaps[1:])
+                fix = "; ".join(dict.fromkeys(gap.fix for gap in gaps))
+                return Refusal(gaps[0].field, gaps[0].value, f"offline is true, and {reasons}", fix)
         return None
 
     def _memory_unknown(self, offer: Offer) -> str | None:

@@ -49,6 +49,8 @@ class Offer:
     settings: t.Mapping[str, t.Any]
     driver: str | None = None
     measured: tuple[t.Any, ...] = ()
+    # What source_info said, by source, revision and scope; empty where it was not asked.
+    sources: t.Mapping[tuple[str, str | None, str], t.Mapping[str, t.Any]] = dataclasses.field(default_factory=dict)
 
     def matches(self, selectors: t.Sequence[str] | None) -> bool:
         """Whether the host is one of these hosts or in one of these groups; None selects every host."""
@@ -77,6 +79,7 @@ def read_offer(host: str, inspection: t.Any) -> Offer:
             settings=_settings(inspection["settings"]),
             driver=gpu.get("driver_version"),
             measured=tuple(inspection.get("measured") or ()),
+            sources={(one["source"], one["revision"], one["scope"]): one for one in inspection.get("sources") or ()},
         )
     except KeyError as error:
         raise Unread(f"lacks {error}") from error

@@ -9,7 +9,14 @@ import typing as t
 
 import pytest
 
-from ansible_collections.gpufleet.vllm.plugins.filter import model_secrets, model_sources
+from ansible_collections.gpufleet.vllm.plugins.filter import (
+    engine_sources,
+    model_secrets,
+    model_snapshots,
+    model_sources,
+)
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render import server
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.sources import MODELS
 
 MALFORMED = [
     None,
@@ -55,13 +62,64 @@ def test_sources_once_each() -> None:
     ]
 
 
+FULL = {
+    "name": "a",
+    "model": "org/model",
+    "revision": 1234,
+    "engine": {
+        "tokenizer": "org/tokenizer",
+        "tokenizer_revision": "v1",
+        "hf_config_path": "org/config",
+        "speculative_config": '{"model": "org/draft", "revision": "v2", "num_speculative_tokens": 3}',
+        "lora_modules": ["one=org/adapter", {"name": "two", "path": "/models/a/two"}, "three=/in/the/image"],
+        "chat_template": "/models/a/chat.jinja",
+        "trust_remote_code": True,
+    },
+    "placement": {"hosts": "zone_a, gpu7"},
+}
+
+
+def test_all_that_an_engine_reads() -> None:
+    assert [tuple(one.values()) for one in engine_sources.engine_sources([FULL, FULL])] == [
+        ("org/model", "1234", "model"),
+        ("org/tokenizer", "v1", "tokenizer"),
+        ("org/config", None, "config"),
+        ("org/draft", "v2", "model"),
+        ("org/adapter", None, "model"),
+    ]
+    inside = {**FULL, "model": "/srv/own"}
+    names = [one["source"] for one in engine_sources.engine_sources([inside])]
+    assert {"/srv/own", "/srv/own/two", "/srv/own/chat.jinja"} < set(names) and "/in/the/image" not in names
+    assert engine_sources.engine_sources([{"model": "a/b", "engine": {"speculative_config": {"method": "ngram"}}}]) == [
+        {"source": "a/b", "revision": None, "scope": "model"}
+    ]
+
+
+def test_snapshots_of_the_models_that_a_host_may_get() -> None:
+    found = model_snapshots.model_snapshots([FULL, {"model": "/srv/own"}], "gpu1", ["zone_a"])
+    assert [(one["repo"], one["revision"], one["scope"], one["allow_code"]) for one in found] == [
+        ("org/model", "1234", "model", True),
+        ("org/tokenizer", "v1", "tokenizer", False),
+        ("org/config", "main", "config", False),
+        ("org/draft", "v2", "model", False),
+        ("org/adapter", "main", "model", False),
+    ]
+    assert model_snapshots.model_snapshots([FULL], "gpu7")
+    assert model_snapshots.model_snapshots([FULL], "gpu8", ["zone_b"]) == []
+
+
+def test_the_folder_of_a_model_is_where_its_server_sees_it() -> None:
+    assert MODELS == server.MODELS
+
+
 @pytest.mark.parametrize("models", MALFORMED)
 def test_malformed_models_give_nothing(models: t.Any) -> None:
+    assert engine_sources.engine_sources(models) == model_snapshots.model_snapshots(models, "a") == []
     assert model_secrets.model_secrets(models, [{"model": "a"}]) == {}
     assert model_sources.model_sources(models) == []
 
 
-@pytest.mark.parametrize("plugin", [model_secrets, model_sources])
+@pytest.mark.parametrize("plugin", [engine_sources, model_secrets, model_snapshots, model_sources])
 def test_ansible_finds_them(plugin: t.Any) -> None:
     name = plugin.__name__.rpartition(".")[2]
     assert plugin.FilterModule().filters() == {name: getattr(plugin, name)}

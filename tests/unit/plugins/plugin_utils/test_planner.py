@@ -550,6 +550,26 @@ def test_the_host_that_has_the_files_comes_first() -> None:
     assert plan.placements[0]["host"] == "b"
 
 
+def tokenizer_entry(**changes: t.Any) -> dict[str, t.Any]:
+    """An entry of source_info for the tokenizer of another repo."""
+    entry = {"source": "org/tokenizer", "revision": None, "scope": "tokenizer", "path": "/srv/hub/org", "commit": None}
+    return {**entry, "found": True, "reason": None, "files": [], "problems": [], "missing_code_repos": [], **changes}
+
+
+def test_an_offline_model_goes_where_all_that_it_reads_is() -> None:
+    models = [spec(engine={"max_model_len": 8192, "tokenizer": "org/tokenizer"}, offline=True)]
+    lacking = h100_host(sources=[tokenizer_entry()])
+    hosts = {"a": lacking, "b": h100_host(sources=[tokenizer_entry(files=["tokenizer.json"])])}
+    assert where(plan_fleet(models, hosts))["vllm-qwen3-8b-0"][0] == "b"
+    (text,) = refusal(models, {"a": lacking, "c": h100_host(sources=[tokenizer_entry(found=False, reason="gone.")])})
+    assert (
+        "on a: offline is true, and /srv/hub/org has no tokenizer" in text and "on c: offline is true, and gone" in text
+    )
+    assert "gpufleet.vllm.prestage, or hf_snapshot with repo org/tokenizer, revision main and scope tokenizer" in text
+    # With a hub, the engine fetches what it lacks.
+    assert plan_fleet([{**models[0], "offline": False}], {"a": lacking}).placements
+
+
 def test_groups_select_hosts() -> None:
     hosts = {"a": h100_host(), "b": h100_host(groups=["zone"])}
     assert plan_fleet([spec(placement={"hosts": "zone"})], hosts).placements[0]["host"] == "b"

@@ -1,0 +1,174 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# PRIVATE to the collection gpufleet.vllm.
+"""What a host has of repos and folders that an engine will read: names of files, and what is wrong with them.
+
+Reads no content but that of small JSON files, and asks nobody.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import typing as t
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.cache import (
+    HubCacheError,
+    default_hub_cache,
+    resolve,
+    validate_repo_id,
+)
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.listing import Listing
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.selection import Wanted, code_repos, select
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.store import Access, Repo
+
+_FILES = 5000
+_DEPTH = 4
+_JSON_BYTES = 1 << 24
+_CONFIGS = ("config.json", "tokenizer_config.json", "generation_config.json", "adapter_config.json")
+
+
+class Asked(t.NamedTuple):
+    """One source: repo id or absolute path; scope: what of it is read (config, tokenizer, model)."""
+
+    source: str
+    revision: str | None
+    scope: str
+
+
+def source_facts(asked: t.Iterable[Asked], hub_cache: str | None) -> list[dict[str, t.Any]]:
+    """One entry for each different source. Never raises for one: what cannot be used has found false and a reason."""
+    folder = hub_cache or default_hub_cache(os.environ)
+    return [_one(one, folder) for one in dict.fromkeys(asked)]
+
+
+def _one(asked: Asked, hub_cache: str) -> dict[str, t.Any]:
+    entry: dict[str, t.Any] = {**asked._asdict(), "found": False, "reason": None}
+    problems: list[dict[str, str]] = []
+    commit = None
+    try:
+        if asked.source.startswith("/"):
+            path = asked.source
+            if not os.path.exists(path):
+                return {**entry, "reason": f"{path} is not there. Correct the path, or bring it to the host."}
+        else:
+            validate_repo_id(asked.source)
+            path, commit, dangling = _snapshot(hub_cache, asked)
+            problems += dangling
+    except HubCacheError as error:
+        return {**entry, "reason": str(error)}
+    files = _files(path)
+    if commit:
+        problems += _against_listing(Repo(hub_cache, asked.source, Access()), commit, asked)
+    broken = {problem["file"] for problem in problems}
+    problems += [one for one in _unreadable_configs(path, files) if one["file"] not in broken]
+    needed = _code(path, files) - {asked.source}
+    missing = [repo for repo in sorted(needed) if not _is_cached(hub_cache, repo)]
+    return {
+        **entry,
+        "found": True,
+        "path": path,
+        "commit": commit,
+        "files": files,
+        "problems": problems,
+        "missing_code_repos": missing,
+    }
+
+
+def _snapshot(hub_cache: str, asked: Asked) -> tuple[str, str, list[dict[str, str]]]:
+    """The folder and commit, and a problem for each file whose content is not there."""
+    try:
+        found = resolve(hub_cache, asked.source, asked.revision)
+    except HubCacheError as error:
+        if error.details["kind"] != "dangling":
+            raise
+        path = str(error.details["path"])
+        names = [name for name in _files(path, dangling=True) if not os.path.exists(os.path.join(path, name))]
+        message = "its link points at content that is not there"
+        return path, os.path.basename(path), [_problem(path, name, "missing", message) for name in names]
+    return found.path, found.commit, []
+
+
+def _files(path: str, dangling: bool = False) -> list[str]:
+    """Names of the files in a folder, sorted; of a file its own name."""
+    if not os.path.isdir(path):
+        return [os.path.basename(path)]
+    names = []
+    for folder, folders, files in os.walk(path):
+        inside = os.path.relpath(folder, path)
+        if inside.count("/") >= _DEPTH or len(names) > _FILES:
+            folders.clear()
+        entries = files + [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        names += [
+            os.path.normpath(os.path.join(inside, name))
+            for name in entries
+            if dangling or os.path.exists(os.path.join(folder, name))
+        ]
+    return sorted(names)[:_FILES]
+
+
+def _against_listing(repo: Repo, commit: str, asked: Asked) -> list[dict[str, str]]:
+    """Files that the hub lists, that the scope takes, and that are not here or of another size."""
+    listing = repo.listing(commit)
+    if listing is None:
+        return []
+    # What policy leaves out is not missing.
+    try:
+        selected = select(Listing(listing.repo, commit, listing.files), Wanted(asked.scope, allow_pickle=True))
+    except FleetError:
+        return []
+    has_safetensors = any(file.name.endswith(".safetensors") for file in listing.files)
+    problems = []
+    for file in selected.files:
+        if has_safetensors and file.name.endswith((".bin", ".pt", ".pth", ".ckpt")):
+            continue
+        path = os.path.join(repo.snapshot(commit), file.name)
+        try:
+            size = os.path.getsize(path)
+        except OSError:
+            problems.append(_problem(repo.snapshot(commit), file.name, "missing", "it is missing"))
+            continue
+        if size != file.size:
+            message = f"it has {size} bytes, not {file.size}"
+            problems.append(_problem(repo.snapshot(commit), file.name, "size", message))
+    return problems
+
+
+def _unreadable_configs(path: str, files: t.Sequence[str]) -> list[dict[str, str]]:
+    found = []
+    for name in _CONFIGS:
+        if name in files and _json(os.path.join(path, name)) is None:
+            found.append(_problem(path, name, "invalid", "it cannot be read as JSON"))
+    return found
+
+
+def _code(path: str, files: t.Sequence[str]) -> set[str]:
+    """Other repos whose code the configurations ask for."""
+    needed: set[str] = set()
+    for name in _CONFIGS[:2]:
+        if name in files:
+            needed.update(code_repos(_json(os.path.join(path, name)) or {}))
+    return needed
+
+
+def _json(path: str) -> dict[str, t.Any] | None:
+    try:
+        with open(path, "rb") as handle:
+            value = json.loads(handle.read(_JSON_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_cached(hub_cache: str, repo: str) -> bool:
+    try:
+        resolve(hub_cache, repo)
+    except HubCacheError:
+        return False
+    return True
+
+
+def _problem(folder: str, name: str, kind: str, message: str) -> dict[str, str]:
+    return {"file": name, "path": os.path.join(folder, name), "kind": kind, "message": message}

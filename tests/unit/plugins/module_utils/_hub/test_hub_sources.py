@@ -1,0 +1,63 @@
+# Copyright (c) 2026, the gpufleet.vllm contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a host tells of repos and folders."""
+
+from __future__ import annotations
+
+import os
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.sources import Asked, source_facts
+
+
+def look(bench, source="acme/tiny", revision=None, scope="model"):
+    (entry,) = source_facts([Asked(source, revision, scope)], str(bench.cache))
+    return entry
+
+
+def test_a_whole_snapshot_has_no_problems(bench):
+    bench.present()
+    entry = look(bench)
+    assert entry["found"] and entry["problems"] == [] == entry["missing_code_repos"]
+    assert entry["files"] == sorted(bench.stored) and entry["commit"] == bench.commit()
+
+
+def test_what_was_not_fetched_is_missing_for_a_wider_scope(bench):
+    bench.present(scope="tokenizer")
+    assert look(bench, scope="tokenizer")["problems"] == []
+    missing = {one["file"] for one in look(bench)["problems"]}
+    assert "model-00001-of-00002.safetensors" in missing and "tokenizer.json" not in missing
+    assert "pytorch_model.bin" not in missing
+
+
+def test_each_kind_of_damage_is_named(bench):
+    bench.present()
+    folder = bench.snapshot()
+    (folder / "tokenizer.json").unlink()
+    os.truncate(os.path.realpath(folder / "model-00001-of-00002.safetensors"), 5)
+    os.unlink(os.path.realpath(folder / "chat_template.jinja"))
+    (folder / "config.json").unlink()
+    (folder / "config.json").write_text("{" + " " * (len(bench.stored["config.json"]) - 1))
+    found = {one["file"]: one["kind"] for one in look(bench)["problems"]}
+    assert {name: found[name] for name in found if name != "chat_template.jinja"} == {
+        "tokenizer.json": "missing",
+        "model-00001-of-00002.safetensors": "size",
+        "config.json": "invalid",
+    }
+    assert found["chat_template.jinja"] == "missing"
+
+
+def test_what_is_not_there_has_a_reason(bench, tmp_path):
+    assert "is not there" in look(bench)["reason"]
+    bench.present()
+    assert "does not know revision 'v2'" in look(bench, revision="v2")["reason"]
+    assert "is no repo id" in look(bench, source="a/b/c")["reason"]
+    assert str(tmp_path / "none") in look(bench, source=str(tmp_path / "none"))["reason"]
+
+
+def test_folders_and_files(bench, tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/config.json").write_text('{"auto_map": {"AutoModel": "acme/code--m.C"}}')
+    entry = look(bench, source=str(tmp_path / "own"))
+    assert entry["files"] == ["config.json"] and entry["missing_code_repos"] == ["acme/code"]
+    assert look(bench, source=str(tmp_path / "own/config.json"))["files"] == ["config.json"]
