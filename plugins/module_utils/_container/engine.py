@@ -221,6 +221,13 @@ class Engine:
         with _translated(f"read the log of the container {container}"):
             return Stream(self._api, f"containers/{container}/logs", query, True, _translated)
 
+    def whole_log(self, container: str, framed: bool) -> Stream:
+        """What the container has put out until now. framed: whether it has no terminal, which does without frames."""
+        with _translated(f"read the log of the container {container}"):
+            return Stream(
+                self._api, f"containers/{container}/logs", {"stdout": "1", "stderr": "1"}, framed, _translated
+            )
+
     def events(self, container: str, actions: t.Sequence[str]) -> Stream:
         """What happens to a container from now on, of these actions: one JSON object a line."""
         filters = json.dumps({"type": ["container"], "container": [container], "event": list(actions)})

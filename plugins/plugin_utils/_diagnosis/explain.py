@@ -71,3 +71,29 @@ def explain_failures(message: str, failures: t.Sequence[t.Mapping[str, t.Any]]) 
         data.append({"server": failure["server"], "causes": as_data(found)})
         heads += headline(failure["server"], found, whole=False)
     return "\n".join([*heads, message]), data
+
+
+def diagnose_all(
+    subjects: t.Sequence[t.Mapping[str, t.Any]], release: str | None = None
+) -> tuple[str, list[dict[str, t.Any]]]:
+    """What is wrong with each server, for a person and as data.
+
+    subjects: server (name), logs (name to [number, line] each), containers (name to what is known of it) and xids, as
+    vllm_diagnose reads them.
+    """
+    texts, data = [], []
+    for subject in subjects:
+        states = list(subject["containers"].values())
+        facts: dict[str, t.Any] = {
+            "oom_killed": any(state.get("oom_killed") for state in states),
+            # A container that ended with 0 has not failed; of several the first that did tells.
+            "exit_code": next((state["exit_code"] for state in states if state.get("exit_code")), None),
+            "xids": subject["xids"],
+            "engine": next((state["engine"] for state in states if state.get("engine")), {}),
+            "release": release,
+        }
+        logs = {name: [(int(number), line) for number, line in lines] for name, lines in subject["logs"].items()}
+        found = causes_of_logs(logs, facts)
+        data.append({"server": subject["server"], "causes": as_data(found)})
+        texts += headline(subject["server"], found) or [f"{subject['server']}: nothing known is wrong"]
+    return "\n".join(texts) if texts else "There is nothing to look at.", data

@@ -65,9 +65,10 @@ def ranked(scans: t.Sequence[Scan], facts: t.Mapping[str, t.Any]) -> list[Cause]
     """All causes that the logs and the facts show, the root first.
 
     facts: oom_killed, exit_code, xids (codes), and whatever else signatures ask for; release (version) and engine
-    (options of the specification) choose the remedy.
+    (options of the specification) choose the remedy; without a release the one that a log tells is taken.
     """
-    release = facts.get("release")
+    release = facts.get("release") or next((scan.release for scan in scans if scan.release), None)
+    facts = {**facts, "release": release}
     hits = [
         hit
         for scan in scans

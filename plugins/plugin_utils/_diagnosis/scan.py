@@ -48,6 +48,7 @@ _DOCKER_TIME = re.compile(r"^\d{4}-(\d\d-\d\d)T(\d\d:\d\d:\d\d)\S* ?")
 # The process that a line is of: decorate_logs of 0.10.1.1 to 0.33.0, before it multiproc_worker_utils.py; then Ray's
 # and torch's prefixes.
 _PROCESS = re.compile(r"\((?P<name>[A-Za-z][\w ={}.-]*?) pid=(?P<pid>\d+)(?:, ip=[^)]*)?\)|^\[(?P<rank>rank\d+)\]:")
+_VERSION = re.compile(r"(?:version |LLM engine \(v)(\d+\.\d+[\w.+]*)")
 _NUMBERS = re.compile(r"\d+")
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
@@ -100,13 +101,17 @@ class Hit:
 
 @dataclasses.dataclass
 class Scan:
-    """All that a log tells: hits in the order of its lines, marks with the number of the last line that shows each."""
+    """All that a log tells: hits in the order of its lines, marks with the number of the last line that shows each.
+
+    release: of vLLM, as the last start tells it.
+    """
 
     source: str
     hits: list[Hit]
     marks: dict[str, int]
     starts: int
     lines: int
+    release: str | None = None
 
 
 # What a run of plain characters may show: a mark, or a pattern of a signature.
@@ -204,6 +209,9 @@ class _State:
                 # A warning may speak of an error that could happen.
                 if meaning != "failed" or level(lines[index]) in ("error", "plain"):
                     self._mark(meaning, block[index][0])
+                if meaning in ("begun", "alive"):
+                    version = _VERSION.search(lines[index][:LINE_CHARACTERS])
+                    self.result.release = version[1] if version else self.result.release
             else:
                 self._try(*meaning, lines, index, column, block[index][0])
         self._moment = _moment(lines, len(lines) - 1, self._moment)
