@@ -13,7 +13,12 @@ author:
   - The gpufleet.vllm contributors (@gpufleet)
 description:
   - Finds the containers of a fleet on the host and asks each running server for its health, version and metrics.
-  - Needs no API key, for vLLM answers these questions without one.
+  - C(/health) answers 200 also when the engine behind it is frozen, so it must be seen to live. Of an engine that has
+    work its counters must move; one that has none is asked for one token.
+  - Reads only, may run at any time, and does not fail because a server is sick or absent.
+  - The API key of a server that has one is taken from its secret files in O(state_dir), where the user of the task may
+    read them. Without it all but RV(servers[].served) and the one request is told, for vLLM answers the rest without
+    a key.
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
   - gpufleet.vllm.attributes.read_only
@@ -28,11 +33,19 @@ options:
     type: str
     default: vllm
   metrics:
-    description: Whether to read the servers' metrics.
+    description: Whether to read the servers' metrics, served names, and what is used of their GPUs.
+    type: bool
+    default: true
+  probe:
+    description:
+      - Whether a server must prove that its engine lives. That takes milliseconds of an idle server, a second of one
+        that has work, and up to 15 seconds of one that is frozen. All servers are looked at at the same time.
+      - Without it, V(ready) means that C(/health) answers 200.
     type: bool
     default: true
   state_dir:
-    description: Folder on the host where M(gpufleet.vllm.vllm_servers) keeps what starts have told of their memory.
+    description:
+      - Folder on the host where M(gpufleet.vllm.vllm_servers) keeps secrets, and what starts have told of their memory.
     type: path
     default: /var/lib/gpufleet-vllm
 seealso:
@@ -57,18 +70,42 @@ servers:
     model: {description: Name of its model specification, type: str, sample: qwen3-8b}
     state:
       description:
-        - V(ready) when C(/health) answers 200.
-        - V(loading) when it runs and has not been healthy since its start.
-        - V(unhealthy) when it runs and was healthy before, or has not been healthy within the deadline of its start.
+        - V(ready) when its engine moves, or has answered a request of one token.
+        - V(saturated) when requests wait, and tokens flow.
+        - V(stalled) when it has work and no counter of its engine moves, though C(/health) answers 200.
+        - V(sleeping) when it was put to sleep.
+        - V(engine_dead) when its API process says that the engine process is dead (C(/health) answers 503).
+        - V(loading) when it runs and does not listen yet.
+        - V(unreachable) when it runs and was healthy before, or should be by the deadline of its start, and does not
+          answer.
         - Docker's own word, for example V(exited), when it does not run.
       type: str
       sample: ready
+    why: {description: What the state was concluded from, type: str, sample: it answers a request}
     url: {description: Where it listens, type: str, sample: "http://127.0.0.1:8000"}
     address: {description: Address at which it can be asked from its host, type: str}
     port: {description: TCP port on the host, type: int, sample: 8000}
+    served:
+      description: The models that it lists, null when it does not answer or wants a key that is not known.
+      type: list
+      elements: dict
+      contains:
+        name: {description: Served name, type: str, sample: qwen3-8b}
+        max_model_len: {description: Length in tokens, type: int, sample: 32768}
+        adapter_of: {description: The model that it is a LoRA adapter of, type: str}
     image: {description: Image name, type: str}
     image_id: {description: Image ID, type: str}
     gpus: {description: UUIDs of its GPUs, type: list, elements: str}
+    gpu_use:
+      description: What is used of its NVIDIA GPUs and MIG devices, by all processes; empty when NVML does not tell.
+      type: list
+      elements: dict
+      contains:
+        uuid: {description: UUID of the device, type: str}
+        memory_used_bytes: {description: Bytes in use, type: int}
+        memory_total_bytes: {description: Bytes in all, type: int}
+        temperature_celsius: {description: Temperature of the card, type: int}
+        power_watts: {description: Power that the card draws, type: int}
     container_id: {description: ID of its container, type: str}
     started_at: {description: When its container was started, type: str}
     exit_code: {description: Exit code when it does not run, type: int}
@@ -77,15 +114,28 @@ servers:
     version: {description: Version that the running engine tells, type: str, sample: 0.32.0}
     metrics:
       description:
-        - Figures summed over the server's engines, of the KV cache's use the highest; null when unknown.
-        - The names do not change with vLLM's releases.
+        - Figures summed over the server's engines, of the KV cache's use the highest; null when unknown or before
+          anything was counted.
+        - The names do not change with vLLM's releases. Ratios are between 0 and 1. Percentiles are over all requests
+          since the server's start, as exact as the bounds of vLLM's histograms.
       type: dict
       sample:
         requests_running: 1
         requests_waiting: 0
+        requests_finished_total: 31
         kv_cache_usage_ratio: 0.02
         prompt_tokens_total: 512
         generation_tokens_total: 128
+        preemptions_total: 0
+        prefix_cache_hit_ratio: 0.25
+        time_to_first_token_p50_seconds: 0.03
+        time_to_first_token_p95_seconds: 0.09
+        time_between_tokens_p50_seconds: 0.012
+        time_between_tokens_p95_seconds: 0.02
+        request_latency_p50_seconds: 0.4
+        request_latency_p95_seconds: 1.1
+        queue_time_p50_seconds: 0.001
+        queue_time_p95_seconds: 0.002
 measured:
   description:
     - What earlier starts on this host have told of their memory, the latest last. The plan corrects its estimate by it.
@@ -114,9 +164,11 @@ ports_in_use:
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import DOCKER_IMPORT_ERROR, Engine
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import fleet_servers, ports_in_use
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import ports_in_use
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured import kept
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe.servers import Depth, fleet_servers
 
 
 def main() -> None:
@@ -125,6 +177,7 @@ def main() -> None:
         argument_spec={
             "fleet": {"type": "str", "default": "vllm"},
             "metrics": {"type": "bool", "default": True},
+            "probe": {"type": "bool", "default": True},
             "state_dir": {"type": "path", "default": "/var/lib/gpufleet-vllm"},
         },
         supports_check_mode=True,
@@ -133,15 +186,17 @@ def main() -> None:
         module.fail_json(
             msg=missing_required_lib("docker", reason="to talk to the Docker Engine"), exception=DOCKER_IMPORT_ERROR
         )
+    params = module.params
+    depth = Depth(params["metrics"], params["probe"])
     try:
-        servers = fleet_servers(Engine(), module.params["fleet"], module.params["metrics"])
+        servers = fleet_servers(Engine(), params["fleet"], Store(params["state_dir"]), depth)
     except FleetError as error:
         module.fail_json(msg=str(error), **error.details)
     module.exit_json(
         changed=False,
         servers=servers,
         ports_in_use=ports_in_use(servers),
-        measured=kept(module.params["state_dir"]),
+        measured=kept(params["state_dir"]),
     )
 
 

@@ -10,16 +10,15 @@ import concurrent.futures
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import PREVIOUS, Observed, server_state
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import Observed
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import (
     observed_container,
     observed_image,
     observed_state,
 )
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import LABEL_MODEL
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.wanted import Image
-from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint, metrics
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
 
 # Kernel tables of TCP sockets; state 0A is LISTEN (include/net/tcp_states.h of Linux).
 _TABLES = ("/proc/net/tcp", "/proc/net/tcp6")
@@ -42,14 +41,6 @@ def observe(engine: Engine, fleet: str) -> list[Observed]:
         return list(pool.map(_with_health, found))
 
 
-def fleet_servers(engine: Engine, fleet: str, with_metrics: bool) -> list[dict[str, t.Any]]:
-    """Every server of the fleet, sorted by name. A container kept from a replacement is no server."""
-    servers = [one for one in observe(engine, fleet) if not one.spec.name.endswith(PREVIOUS)]
-    with concurrent.futures.ThreadPoolExecutor(max_workers=_ASKED_AT_ONCE) as pool:
-        described = pool.map(lambda one: _describe(one, with_metrics), servers)
-        return sorted(described, key=lambda one: one["name"])
-
-
 def ports_in_use(servers: t.Sequence[t.Mapping[str, t.Any]]) -> list[int]:
     """TCP ports of this host on which something listens that is none of these servers."""
     ours = {server["port"] for server in servers if server["exit_code"] is None}
@@ -67,30 +58,3 @@ def ports_in_use(servers: t.Sequence[t.Mapping[str, t.Any]]) -> list[int]:
 def _with_health(one: Observed) -> Observed:
     # A paused container takes connections and never answers.
     return one._replace(healthy=one.state.status == "running" and endpoint.healthy(endpoint_of(one.spec)))
-
-
-def _describe(one: Observed, with_metrics: bool) -> dict[str, t.Any]:
-    spec, state, server = one.spec, one.state, endpoint_of(one.spec)
-    return {
-        "name": spec.name,
-        "model": spec.labels.get(LABEL_MODEL, ""),
-        "state": server_state(one),
-        "url": server.url,
-        "address": server.host,
-        "port": server.port,
-        "image": spec.image,
-        "image_id": spec.image_id,
-        "gpus": [gpu.rpartition("=")[2] for gpu in spec.gpus.ids] if spec.gpus else [],
-        "container_id": state.id,
-        "started_at": state.started_at,
-        "exit_code": None if state.running else state.exit_code,
-        "oom_killed": state.oom_killed,
-        "restarts": state.restart_count,
-        "version": _version(server) if one.healthy else None,
-        "metrics": metrics.figures(endpoint.get(server, "/metrics").body) if one.healthy and with_metrics else None,
-    }
-
-
-def _version(server: endpoint.Server) -> str | None:
-    answer = endpoint.get(server, "/version")
-    return str(endpoint.decoded(answer).get("version")) if answer.status == 200 else None

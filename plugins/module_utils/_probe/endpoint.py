@@ -11,9 +11,11 @@ host.
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import ssl
 import typing as t
+import wave
 
 # Seconds. /health answers from the API process at once; a first request may compile kernels, on a CPU also slowly.
 HEALTH_SECONDS = 3
@@ -23,11 +25,24 @@ REQUEST_SECONDS = 300
 # X509_V_FLAG_PARTIAL_CHAIN of OpenSSL (include/openssl/x509_vfy.h); Python names it from 3.10 on.
 _PARTIAL_CHAIN = 0x80000
 
-# What one real request of a kind of server is. The prompt is short, so that it fits any length a server may have.
+# What one real request of a kind of server is: routes and fields of vLLM 0.6.0 to 0.33.0 (the catalogue's routes.json;
+# entrypoints/openai/protocol.py, then entrypoints/pooling/*/protocol.py). The texts are short, so that they fit any
+# length that a server may have. Transcription exists from 0.7.3 on, /rerank from 0.7.0, /classify from 0.9.0.
 _REQUESTS: dict[str, tuple[str, dict[str, t.Any]]] = {
     "generate": ("/v1/completions", {"prompt": "Hello", "max_tokens": 1}),
+    "chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1}),
     "embed": ("/v1/embeddings", {"input": "Hello"}),
+    "pooling": ("/pooling", {"input": "Hello"}),
+    "classify": ("/classify", {"input": "Hello"}),
+    "score": ("/score", {"text_1": "Hello", "text_2": "Hello"}),
+    "rerank": ("/rerank", {"query": "Hello", "documents": ["Hello"]}),
+    "transcribe": ("/v1/audio/transcriptions", {}),
 }
+KINDS = tuple(_REQUESTS)
+# What is transcribed: a fifth of a second of silence, 16 bit at 16 kHz.
+_SILENCE_FRAMES = 3200
+_RATE = 16000
+_BOUNDARY = "gpufleet-vllm-probe"
 
 
 class Answer(t.NamedTuple):
@@ -68,7 +83,7 @@ class Server(t.NamedTuple):
 
 def get(server: Server, path: str, timeout: float = ANSWER_SECONDS) -> Answer:
     """GET a path; timeout in seconds."""
-    return _ask("GET", server, path, None, timeout)
+    return _ask("GET", server, path, None, None, timeout)
 
 
 def healthy(server: Server, timeout: float = HEALTH_SECONDS) -> bool:
@@ -122,21 +137,63 @@ def decoded(answer: Answer) -> dict[str, t.Any]:
     return value if isinstance(value, dict) else {}
 
 
+def request(server: Server, kind: str, served_name: str, timeout: float) -> Answer:
+    """The answer to one real request of a kind; timeout in seconds."""
+    path, fields = _REQUESTS[kind]
+    if kind == "transcribe":
+        return _ask("POST", server, path, _form(served_name), f"multipart/form-data; boundary={_BOUNDARY}", timeout)
+    body = json.dumps(dict(fields, model=served_name)).encode()
+    return _ask("POST", server, path, body, "application/json", timeout)
+
+
 def request_problem(server: Server, kind: str, served_name: str) -> str | None:
     """None when one real request of the server's kind is answered, else how it failed."""
-    path, body = _REQUESTS[kind]
-    answer = _ask("POST", server, path, dict(body, model=served_name), REQUEST_SECONDS)
-    return None if answer.status == 200 else f"a request to {path} was answered {answer}"
+    answer = request(server, kind, served_name, REQUEST_SECONDS)
+    return None if answer.status == 200 else f"a request to {_REQUESTS[kind][0]} was answered {answer}"
 
 
-def _ask(method: str, server: Server, path: str, body: dict[str, t.Any] | None, timeout: float) -> Answer:
+def cards(server: Server) -> list[dict[str, t.Any]] | None:
+    """What /v1/models lists: name, max_model_len, and of an adapter the model that it is of.
+
+    None when it lists nothing, or wants a key that is not known.
+    """
+    answer = get(server, "/v1/models")
+    found = decoded(answer).get("data") if answer.status == 200 else None
+    if not isinstance(found, list):
+        return None
+    return [
+        {"name": str(card["id"]), "max_model_len": card.get("max_model_len"), "adapter_of": card.get("parent")}
+        for card in found
+        if isinstance(card, dict) and card.get("id")
+    ]
+
+
+def _form(served_name: str) -> bytes:
+    """A form with the model's name and a WAV file of silence."""
+    sound = io.BytesIO()
+    with wave.open(sound, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(_RATE)
+        file.writeframes(b"\0\0" * _SILENCE_FRAMES)
+    head = f"--{_BOUNDARY}\r\nContent-Disposition: form-data; name="
+    parts = [
+        f'{head}"model"\r\n\r\n{served_name}\r\n'.encode(),
+        f'{head}"file"; filename="silence.wav"\r\nContent-Type: audio/wav\r\n\r\n'.encode() + sound.getvalue(),
+        f"\r\n--{_BOUNDARY}--\r\n".encode(),
+    ]
+    return b"".join(parts)
+
+
+def _ask(method: str, server: Server, path: str, body: bytes | None, kind: str | None, timeout: float) -> Answer:
+    """kind: the content type of the body."""
     headers = {"Authorization": "Bearer " + server.api_key} if server.api_key else {}
-    if body is not None:
-        headers["Content-Type"] = "application/json"
+    if kind is not None:
+        headers["Content-Type"] = kind
     connection: http.client.HTTPConnection | None = None
     try:
         connection = _connection(server, timeout)
-        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        connection.request(method, path, body, headers)
         answer = connection.getresponse()
         return Answer(answer.status, answer.read().decode("utf-8", "replace"))
     # ValueError: a key with a line end, or a host that is no host

@@ -14,7 +14,8 @@ import typing as t
 import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import fleet_servers
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe.servers import Depth, fleet_servers
 from support.faults import Fault, served, until
 
 
@@ -34,7 +35,7 @@ def restarted(host: t.Any, server: dict[str, t.Any], before: int) -> bool:
 
 def info(host: t.Any) -> dict[str, t.Any]:
     """The server as vllm_info gives it."""
-    (one,) = fleet_servers(Engine(), host.fleet, True)
+    (one,) = fleet_servers(Engine(), host.fleet, Store(str(host.state_dir)), Depth(True, True))
     return one
 
 

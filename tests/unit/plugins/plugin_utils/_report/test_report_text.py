@@ -23,7 +23,7 @@ from ansible_collections.gpufleet.vllm.tests.unit.plugins.plugin_utils.builders 
 
 SERVER: dict[str, t.Any] = {
     "name": "vllm-a-0",
-    "state": "healthy",
+    "state": "ready",
     "url": "http://127.0.0.1:8000",
     "version": "0.33.0",
     "started_at": "2026-11-20T10:00:00.123456789Z",
@@ -32,6 +32,7 @@ SERVER: dict[str, t.Any] = {
         "requests_waiting": 0,
         "kv_cache_usage_ratio": 0.256,
         "generation_tokens_total": 9,
+        "time_to_first_token_p95_seconds": 0.09,
     },
 }
 
@@ -61,15 +62,26 @@ def test_plan_without_the_files() -> None:
 
 
 def test_fleet() -> None:
-    assert fleet_text({"b": [SERVER], "a": [{**SERVER, "metrics": None, "version": None}]}) == [
+    used = [{"memory_used_bytes": 30, "memory_total_bytes": 40}, {"memory_used_bytes": 36, "memory_total_bytes": 40}]
+    sick = {
+        **SERVER,
+        "metrics": None,
+        "version": None,
+        "state": "stalled",
+        "why": "no counter moved",
+        "started_at": "0001-01-01T00:00:00Z",
+    }
+    assert fleet_text({"b": [{**SERVER, "gpu_use": used}], "a": [sick]}) == [
         "server    host  state    url                      vLLM  runn"
-        "ing  waiting  KV used %  tokens made  started (UTC)",
+        "ing  waiting  KV used %  tokens made  first token p95 ms  GPU used %  started (UTC)",
         "--------  ----  -------  ---------------------  ------  ----"
-        "---  -------  ---------  -----------  -------------------",
-        "vllm-a-0  a     healthy  http://127.0.0.1:8000       -      "
-        "  -        -          -            -  2026-11-20 10:00:00",
-        "vllm-a-0  b     healthy  http://127.0.0.1:8000  0.33.0      "
-        "  2        0         26            9  2026-11-20 10:00:00",
+        "---  -------  ---------  -----------  ------------------  ----------  -------------------",
+        "vllm-a-0  a     stalled  http://127.0.0.1:8000       -      "
+        "  -        -          -            -                   -           -  -",
+        "vllm-a-0  b     ready    http://127.0.0.1:8000  0.33.0      "
+        "  2        0         26            9                  90          90  2026-11-20 10:00:00",
+        "",
+        "vllm-a-0 on a is stalled: no counter moved",
     ]
 
 
