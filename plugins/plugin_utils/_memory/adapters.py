@@ -24,40 +24,100 @@ EXTRA_VOCAB = 256
 _NO_EXTRA_VOCAB = Version("0.12.0")
 # lora/layers/fused_moe.py: not in 0.11.0, in 0.11.1.
 _EXPERTS_SINCE = Version("0.11.1")
-# Architectures whose class names its embedding and head in embedding_modules: model_executor/models of 0.7.3, 0.9.2,
-# 0.11.0, 0.16.0, 0.22.0 and 0.33.0. Those of others get no slots.
+# Architectures whose class, or one that it inherits from, names its embedding and head in embedding_modules:
+# model_executor/models of 0.7.3, 0.9.2, 0.11.0, 0.16.0, 0.22.0, 0.28.0 and 0.33.0. Those of others get no slots.
 _VOCABULARY = frozenset(
     {
         "ApertusForCausalLM",
+        "AquilaForCausalLM",
+        "AquilaModel",
         "BambaForCausalLM",
+        "DeciLMForCausalLM",
+        "Ernie4_5ForCausalLM",
+        "Ernie4_5_ForCausalLM",
         "Exaone4ForCausalLM",
         "ExaoneForCausalLM",
+        "ExaoneMoEForCausalLM",
+        "ExaoneMoeForCausalLM",
         "FalconH1ForCausalLM",
-        "GPTBigCodeForCausalLM",
         "GraniteForCausalLM",
         "GraniteMoeForCausalLM",
         "GraniteMoeHybridForCausalLM",
+        "GraniteMoeSWAForCausalLM",
         "GraniteMoeSharedForCausalLM",
+        "GraniteSWAForCausalLM",
+        "HyperCLOVAXForCausalLM",
+        "IQuestCoderForCausalLM",
+        "InternLM3ForCausalLM",
+        "InternLMForCausalLM",
         "JambaForCausalLM",
+        "LLaMAForCausalLM",
         "Lfm2ForCausalLM",
+        "Lfm2MoeForCausalLM",
+        "Llama4ForCausalLM",
         "LlamaForCausalLM",
+        "MiniCPM3ForCausalLM",
         "MiniCPMForCausalLM",
-        "MistralForCausalLM",
         "MixtralForCausalLM",
+        "MotifForCausalLM",
         "NemotronForCausalLM",
         "NemotronHForCausalLM",
+        "NemotronHPuzzleForCausalLM",
+        "Param2MoEForCausalLM",
+        "Phi3ForCausalLM",
         "PhiMoEForCausalLM",
         "SolarForCausalLM",
+        "TeleChat2ForCausalLM",
+        "TeleChat3ForCausalLM",
+        "TeleChatForCausalLM",
+        "TeleFLMForCausalLM",
+        "XverseForCausalLM",
     }
 )
-# Not in 0.14.0, in 0.16.0; not in 0.22.0, in 0.33.0.
-_VOCABULARY_SINCE = {
-    "Qwen3ForCausalLM": Version("0.16.0"),
-    "Qwen3MoeForCausalLM": Version("0.16.0"),
-    "Qwen3_5ForCausalLM": Version("0.33.0"),
+# The same of some releases: (not before, no longer from). Qwen3 has them not in 0.14.0 but in 0.16.0, Mistral the other
+# way round; Qwen3.5 not in 0.28.0, the rest not in 0.33.0.
+_VOCABULARY_IN = {
+    "CwmForCausalLM": (Version("0"), Version("0.33.0")),
+    "GPTBigCodeForCausalLM": (Version("0"), Version("0.8.0")),
+    "GlmForCausalLM": (Version("0"), Version("0.33.0")),
+    "Jais2ForCausalLM": (Version("0"), Version("0.33.0")),
+    "MellumForCausalLM": (Version("0"), Version("0.33.0")),
+    "MistralForCausalLM": (Version("0"), Version("0.16.0")),
+    "Qwen3ForCausalLM": (Version("0.16.0"), Version("1")),
+    "Qwen3MoeForCausalLM": (Version("0.16.0"), Version("1")),
+    "Qwen3_5ForCausalLM": (Version("0.33.0"), Version("1")),
+    "Qwen3_5MoeForCausalLM": (Version("0.33.0"), Version("1")),
 }
-# These name the embedding alone.
-_EMBEDDING_ONLY = frozenset({"CohereForCausalLM", "Cohere2ForCausalLM"})
+# These name the embedding alone, and these from 0.33.0 on.
+_EMBEDDING = frozenset(
+    {
+        "Cohere2ForCausalLM",
+        "CohereForCausalLM",
+        "GPTNeoXForCausalLM",
+        "NanbeigeForCausalLM",
+    }
+)
+_EMBEDDING_LATER = frozenset(
+    {
+        "ArceeForCausalLM",
+        "CwmForCausalLM",
+        "FlexOlmoForCausalLM",
+        "GPTBigCodeForCausalLM",
+        "GlmForCausalLM",
+        "HunYuanDenseV1ForCausalLM",
+        "HunYuanMoEV1ForCausalLM",
+        "Jais2ForCausalLM",
+        "MellumForCausalLM",
+        "Olmo2ForCausalLM",
+        "Olmo3ForCausalLM",
+        "OlmoForCausalLM",
+        "PhiForCausalLM",
+        "SeedOssForCausalLM",
+        "SmolLM3ForCausalLM",
+        "Starcoder2ForCausalLM",
+    }
+)
+_LATER, _NEVER = Version("0.33.0"), Version("1")
 _WIDE = ("float32", "float")
 
 
@@ -87,17 +147,22 @@ def adapters(shape: Geometry, chosen: Settings, part: Part) -> float:
     if part.is_first and _has_embedding(shape, chosen):
         # VocabParallelEmbeddingWithLoRA: whole on every GPU.
         values += rank * (shape.vocab + extra + shape.hidden) + extra * shape.hidden
-    if part.is_last and _has_embedding(shape, chosen) and shape.architecture not in _EMBEDDING_ONLY:
+    if part.is_last and _has_head(shape, chosen):
         # LogitsProcessorWithLoRA, likewise; lora_vocab_padding_size was 256.
         rows = math.ceil(shape.vocab / EXTRA_VOCAB) * EXTRA_VOCAB if extra else shape.vocab
         values += rank * (rows + shape.hidden) + extra * shape.hidden
     return width * values * (asked.max_loras or 1)
 
 
+def _has_head(shape: Geometry, chosen: Settings) -> bool:
+    since, until = _VOCABULARY_IN.get(shape.architecture, (_NEVER, _NEVER))
+    return shape.architecture in _VOCABULARY or since <= chosen.release < until
+
+
 def _has_embedding(shape: Geometry, chosen: Settings) -> bool:
     name = shape.architecture
-    since = _VOCABULARY_SINCE.get(name)
-    return name in _VOCABULARY or name in _EMBEDDING_ONLY or (since is not None and chosen.release >= since)
+    later = name in _EMBEDDING_LATER and chosen.release >= _LATER
+    return name in _EMBEDDING or later or _has_head(shape, chosen)
 
 
 def _layers(shape: Geometry, chosen: Settings) -> float:

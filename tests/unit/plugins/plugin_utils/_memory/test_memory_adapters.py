@@ -63,6 +63,12 @@ def vocabulary(rows: int, extra: int) -> float:
         (QWEN, "0.8.5", LAYERS),
         (QWEN, "0.33.0", LAYERS + vocabulary(128256, 0)),
         ({**LLAMA, "architectures": ["CohereForCausalLM"]}, "0.19.0", LAYERS + vocabulary(128256, 0) / 2),
+        ({**LLAMA, "architectures": ["Phi3ForCausalLM"]}, "0.19.0", LAYERS + vocabulary(128256, 0)),
+        ({**LLAMA, "architectures": ["MistralForCausalLM"]}, "0.14.0", LAYERS + vocabulary(128256, 0)),
+        ({**LLAMA, "architectures": ["MistralForCausalLM"]}, "0.16.0", LAYERS),
+        ({**LLAMA, "architectures": ["SmolLM3ForCausalLM"]}, "0.28.0", LAYERS),
+        ({**LLAMA, "architectures": ["SmolLM3ForCausalLM"]}, "0.33.0", LAYERS + vocabulary(128256, 0) / 2),
+        ({**LLAMA, "architectures": ["GemmaForCausalLM"]}, "0.9.2", LAYERS),
     ],
 )
 def test_the_tensors_of_each_release(config: dict[str, t.Any], release: str, expected: float) -> None:
