@@ -82,7 +82,8 @@ def ranked(scans: t.Sequence[Scan], facts: t.Mapping[str, t.Any]) -> list[Cause]
     of_facts = [signature for signature in signatures() if _holds(signature, facts)]
     if well:
         strong = [hit for hit in strong if hit.pattern.rank != "notice" and not hit.pattern.any_level]
-    taken = strong or ([] if well or of_facts else hits)
+    # Information is never an error, however much it reads like one.
+    taken = strong or ([] if well or of_facts else [hit for hit in hits if hit.level != "info"])
     return _ordered(taken, of_facts, last, facts, weak=not strong)
 
 
@@ -99,7 +100,9 @@ def _counts(hit: Hit, ready: t.Mapping[str, int], last: t.Mapping[str, int]) -> 
 def _well(scan: Scan) -> bool:
     """Whether the log tells of a start that is ready, or on its way there without an error."""
     failed = scan.marks.get("failed", 0)
-    return scan.marks.get("ready", 0) > failed or (not failed and ("ready" in scan.marks or "alive" in scan.marks))
+    if not failed:
+        return bool({"ready", "serving", "alive"} & set(scan.marks))
+    return max(scan.marks.get("ready", 0), scan.marks.get("serving", 0)) > failed
 
 
 def _failed(facts: t.Mapping[str, t.Any]) -> bool:

@@ -56,8 +56,10 @@ _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _MARKS: dict[str, tuple[str, ...]] = {
     # The banner of a start: 0.6.0-0.13.0 api_server.py, then log_version_and_model.
     "begun": ("vLLM API server version ", "vLLM server version ", " █ ▀▄▀ █  version ", "█     █ ▀▄▀ █  version"),
-    # A start that is over: uvicorn's line, answers to health checks, and the periodic figures of a serving engine.
-    "ready": ("Application startup complete", '/health HTTP/1.1" 200', "Avg prompt throughput: "),
+    # A start that is over: uvicorn's line, in all releases. What went wrong before it has been got over.
+    "ready": ("Application startup complete",),
+    # A server that serves: answers to health checks, and the periodic figures. A frozen engine's server says so too.
+    "serving": ('/health HTTP/1.1" 200', "Avg prompt throughput: "),
     # A start that goes well so far, of 0.6.0 to 0.33.0: arg_utils.py, model.py, default_loader.py, gpu_worker.py.
     "alive": (
         "Using max model len ",

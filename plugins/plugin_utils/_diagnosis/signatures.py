@@ -1,7 +1,7 @@
 # Copyright (c) 2026, the gpufleet.vllm contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The known causes of failures, read once from known/*.yml. The README beside them says what an entry holds."""
+"""The known causes of failures, read once from known/*.yml. docs/diagnosis.md says what an entry holds."""
 
 from __future__ import annotations
 
