@@ -67,7 +67,9 @@ hosts:
   type: dict
   sample: {"gpu01": [{"name": "vllm-qwen3-8b-0", "image": "vllm/vllm-openai:v0.32.0"}]}
 placements:
-  description: For each server where it goes, and the memory ledger of its device in bytes.
+  description:
+    - For each server where it goes, and the memory ledger of its device in bytes.
+    - C(image_id) is the build that it was planned for and is started from; C(image_digest) what the registry calls it.
   returned: success
   type: list
   elements: dict

@@ -57,6 +57,10 @@ images:
     found: {description: Whether the host has the image, type: bool}
     reason: {description: Why something is not known, type: str}
     id: {description: ID of the image, type: str, returned: when found}
+    digest:
+      description: Digest under which the registry of its name knows it; null for one that was built or loaded here.
+      type: str
+      returned: when found
     repo_digests: {description: Digests under which registries know it, type: list, elements: str, returned: when found}
     version: {description: Version of vLLM in the image; null when it holds none, type: str, sample: 0.32.0}
     version_source: {description: V(package) or V(tag), type: str, returned: when found}

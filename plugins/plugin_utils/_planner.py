@@ -228,6 +228,8 @@ class _Draft:
             "gpus": [{"index": gpu.index, "uuid": gpu.uuid, "name": gpu.name} for gpu in one.gpus],
             "listen": f"[{address}]:{one.port}" if ":" in address else f"{address}:{one.port}",
             "image": self.spec.image,
+            "image_id": image["id"],
+            "image_digest": image.get("digest"),
             "vllm": image["version"],
             "catalogue": release.version,
             "runs_already": one.demand.server in offer.servers,

@@ -62,6 +62,7 @@ def image_facts(engine: Engine, name: str) -> dict[str, t.Any]:
         "reason": reason,
         "id": inspect["Id"],
         "repo_digests": list(inspect.get("RepoDigests") or ()),
+        "digest": _digest(name, inspect.get("RepoDigests") or ()),
         "version": version,
         "version_source": source,
         "packages": packages,
@@ -73,6 +74,17 @@ def image_facts(engine: Engine, name: str) -> dict[str, t.Any]:
         "size_bytes": int(inspect.get("Size") or 0),
         "stand_in": (config.get("Labels") or {}).get(LABEL_STAND_IN) == "true",
     }
+
+
+def _digest(name: str, known: t.Iterable[str]) -> str | None:
+    """The digest under which the registry of this name knows the image; None when it did not come from there."""
+    repository = name.partition("@")[0]
+    # A colon behind the last slash begins a tag; before it, a port.
+    if ":" in repository.rpartition("/")[2]:
+        repository = repository.rpartition(":")[0]
+    names = {repository, repository[len("docker.io/") :] if repository.startswith("docker.io/") else repository}
+    found = [one.partition("@")[2] for one in known if one.partition("@")[0] in names]
+    return found[0] if found else None
 
 
 def _variable(config: dict[str, t.Any], name: str) -> str | None:

@@ -22,9 +22,11 @@ class Image:
     def __init__(self, site: pathlib.Path | None, noise: str = "", refuses: bool = False) -> None:
         self.site, self.noise, self.refuses, self.runs = site, noise, refuses, 0
         self.environment: list[str] | None = None
+        self.digests: list[str] = []
 
     def inspect_image(self, name: str) -> dict[str, t.Any]:
-        return {"Id": "sha256:" + "ab" * 32, "Config": {"Entrypoint": ["vllm", "serve"], "Env": self.environment}}
+        config = {"Entrypoint": ["vllm", "serve"], "Env": self.environment}
+        return {"Id": "sha256:" + "ab" * 32, "RepoDigests": self.digests, "Config": config}
 
     def run_once(self, image: str, argv: list[str]) -> tuple[int, str]:
         self.runs += 1
@@ -119,3 +121,20 @@ def test_the_cuda_of_an_image(environment: list[str] | None, expected: str | Non
     image = Image(None, refuses=True)
     image.environment = environment
     assert image_facts(t.cast(t.Any, image), "engine")["cuda_version"] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "expected"),
+    [
+        ("vllm/vllm-openai:v0.33.0", ["other/name@sha256:1", "vllm/vllm-openai@sha256:2"], "sha256:2"),
+        ("docker.io/vllm/vllm-openai:v0.33.0", ["vllm/vllm-openai@sha256:2"], "sha256:2"),
+        ("registry.example:5000/vllm", ["registry.example:5000/vllm@sha256:3"], "sha256:3"),
+        ("vllm/vllm-openai@sha256:2", ["vllm/vllm-openai@sha256:2"], "sha256:2"),
+        ("vllm/vllm-openai:v0.33.0", ["other/name@sha256:1"], None),
+        ("built:here", [], None),
+    ],
+)
+def test_the_digest_is_that_of_the_registry_of_its_name(name: str, known: list[str], expected: str | None) -> None:
+    image = Image(None, refuses=True)
+    image.digests = known
+    assert image_facts(t.cast(t.Any, image), name)["digest"] == expected
