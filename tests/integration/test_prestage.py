@@ -102,3 +102,21 @@ def test_what_is_missing_is_named_with_host_file_and_task(site: Fleet, source: H
     mended = prestage(site, source)
     assert mended.rc == 0 and mended.changed
     assert site.deploy().unchanged
+
+
+def test_the_cache_loses_what_nobody_needs(site: Fleet) -> None:
+    """The last of this file: the model is no longer declared, its server still runs, and then it does not."""
+    prune = {"cache_prune": True, "cache_min_age_hours": 0}
+    site.models[0]["name"] = "another"
+    needed = site.play("cache", **prune)
+    assert needed.unchanged and "acme/tiny at" in needed.output and "is declared" in needed.output
+    site.models = []
+    used = site.play("cache", **prune)
+    assert used.unchanged and "the running container vllm-staged-0 reads it" in used.output
+    assert site.play("teardown").rc == 0
+    foreseen = site.play("cache", "--check", "--diff", **prune)
+    assert foreseen.rc == 0 and foreseen.changed and list(site.hub.rglob("model.safetensors"))
+    pruned = site.play("cache", **prune)
+    assert pruned.rc == 0 and pruned.changed, pruned.output
+    assert not list(site.hub.rglob("model.safetensors"))
+    assert site.play("cache", **prune).unchanged

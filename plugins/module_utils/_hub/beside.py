@@ -42,6 +42,10 @@ def materialize(
     if os.path.exists(dest) and not os.path.isdir(dest):
         raise FleetError(f"{dest} is no folder. Give the folder of the weights as dest.", kind="not_a_folder")
     earlier = _read_provenance(dest)
+    absent = [name for name in snapshot["files"] if name in snapshot["fetched"]] if check else []
+    if absent:
+        # What they hold is not known before they are fetched; what is in their way is.
+        return _foreseen(snapshot, dest, earlier, overwrite)
     contents = {name: _read(os.path.join(snapshot["path"], name)) for name in snapshot["files"]}
     wanted = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     copies = _compare(dest, wanted, earlier.get("files", {}), access, overwrite)
@@ -68,6 +72,28 @@ def materialize(
         "diff": {
             "before": {"files": {name: None for name in copies.new}, "commit": earlier.get("commit")},
             "after": {"files": {name: wanted[name] for name in todo}, "commit": snapshot["commit"]},
+        },
+    }
+
+
+def _foreseen(
+    snapshot: t.Mapping[str, t.Any], dest: str, earlier: t.Mapping[str, t.Any], overwrite: bool
+) -> dict[str, t.Any]:
+    """What would be done with files that would first have to be fetched."""
+    for name in snapshot["files"]:
+        _refuse_links(dest, name)
+    names = sorted(
+        name
+        for name in snapshot["files"]
+        if overwrite or name in earlier.get("files", {}) or not os.path.lexists(os.path.join(dest, name))
+    )
+    return {
+        "changed": True,
+        "dest": dest,
+        "copied": names,
+        "diff": {
+            "before": {"files": {}, "commit": earlier.get("commit")},
+            "after": {"files": dict.fromkeys(names), "commit": snapshot["commit"]},
         },
     }
 

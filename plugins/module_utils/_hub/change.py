@@ -77,8 +77,10 @@ class _Bringing:
     def run(self) -> dict[str, t.Any]:
         repo, state = self._repo, self._state
         # Before anything else, so that an interrupted run knows the commit's files without the hub.
-        if repo.listing(self._commit) is None or not self._is_listed():
-            repo.write_listing(state.listing)
+        wanted = repo.wanted(self._commit)
+        names = {file.name for file in state.selected.files}
+        if not names <= wanted:
+            repo.write_listing(state.listing, names | wanted)
         mended = bool(state.unlinked) or bool(state.access)
         files = state.selected.files
         hashed = [file for file in files if file not in state.absent] if self._request.verify else state.unproven
@@ -101,9 +103,6 @@ class _Bringing:
             "after": state_after(self._request, state),
         }
         return result
-
-    def _is_listed(self) -> bool:
-        return os.path.exists(os.path.join(self._repo.path, "gpufleet", f"{self._commit}.json"))
 
     def _prove(self, files: t.Sequence[File]) -> list[File]:
         """Hash what is there; what is wrong is removed and returned."""

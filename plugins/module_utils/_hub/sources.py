@@ -9,19 +9,18 @@ Reads no content but that of small JSON files, and asks nobody.
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 import typing as t
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.cache import (
     HubCacheError,
     default_hub_cache,
     resolve,
     validate_repo_id,
 )
-from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.listing import Listing
-from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.selection import Wanted, code_repos, select
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.selection import SCOPES, code_repos
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.store import Access, Repo
 
 _FILES = 5000
@@ -61,7 +60,9 @@ def _one(asked: Asked, hub_cache: str) -> dict[str, t.Any]:
         return {**entry, "reason": str(error)}
     files = _files(path)
     if commit:
-        problems += _against_listing(Repo(hub_cache, asked.source, Access()), commit, asked)
+        named = {problem["file"] for problem in problems}
+        listed = _against_listing(Repo(hub_cache, asked.source, Access()), commit, asked)
+        problems += [one for one in listed if one["file"] not in named]
     broken = {problem["file"] for problem in problems}
     problems += [one for one in _unreadable_configs(path, files) if one["file"] not in broken]
     needed = _code(path, files) - {asked.source}
@@ -110,25 +111,23 @@ def _files(path: str, dangling: bool = False) -> list[str]:
 
 
 def _against_listing(repo: Repo, commit: str, asked: Asked) -> list[dict[str, str]]:
-    """Files that the hub lists, that the scope takes, and that are not here or of another size."""
+    """Files of another size than the hub lists, and those that were asked for once and are gone."""
     listing = repo.listing(commit)
     if listing is None:
         return []
-    # What policy leaves out is not missing.
-    try:
-        selected = select(Listing(listing.repo, commit, listing.files), Wanted(asked.scope, allow_pickle=True))
-    except FleetError:
-        return []
-    has_safetensors = any(file.name.endswith(".safetensors") for file in listing.files)
+    wanted = repo.wanted(commit)
+    # What is there of it may be a part that was chosen by patterns; whether that is enough is not for the list to say.
+    patterns = SCOPES.get(asked.scope, ("*",))
     problems = []
-    for file in selected.files:
-        if has_safetensors and file.name.endswith((".bin", ".pt", ".pth", ".ckpt")):
+    for file in listing.files:
+        if not any(fnmatch.fnmatchcase(file.name, pattern) for pattern in patterns):
             continue
         path = os.path.join(repo.snapshot(commit), file.name)
         try:
             size = os.path.getsize(path)
         except OSError:
-            problems.append(_problem(repo.snapshot(commit), file.name, "missing", "it is missing"))
+            if file.name in wanted:
+                problems.append(_problem(repo.snapshot(commit), file.name, "missing", "it is missing"))
             continue
         if size != file.size:
             message = f"it has {size} bytes, not {file.size}"

@@ -216,9 +216,15 @@ class Repo:
         self.write_receipts(is_flushed=True)
         return True
 
-    def write_listing(self, listing: Listing) -> None:
-        """Keep the list of a commit's files."""
-        self._write(os.path.join(self.path, OWN, f"{listing.commit}.json"), json.dumps(listing.as_data()))
+    def wanted(self, commit: str) -> set[str]:
+        """The files of a commit that were asked for by any run; none where that is not known."""
+        names = (_read_json(os.path.join(self.path, OWN, f"{commit}.json")) or {}).get("wanted")
+        return {str(name) for name in names} if isinstance(names, list) else set()
+
+    def write_listing(self, listing: Listing, wanted: t.Iterable[str]) -> None:
+        """Keep the list of a commit's files, and which of them were asked for."""
+        data = {**listing.as_data(), "wanted": sorted(wanted)}
+        self._write(os.path.join(self.path, OWN, f"{listing.commit}.json"), json.dumps(data))
 
     def link(self, commit: str, file: File) -> None:
         """Let a snapshot's file be the blob, as the hub's client does it, by a relative link."""
