@@ -113,7 +113,8 @@ def test_the_cache_loses_what_nobody_needs(site: Fleet) -> None:
     site.models = []
     used = site.play("cache", **prune)
     assert used.unchanged and "the running container vllm-staged-0 reads it" in used.output
-    assert site.play("teardown").rc == 0
+    removed = site.play("teardown")
+    assert removed.rc == 0, removed.failure
     foreseen = site.play("cache", "--check", "--diff", **prune)
     assert foreseen.rc == 0 and foreseen.changed and list(site.hub.rglob("model.safetensors"))
     pruned = site.play("cache", **prune)
