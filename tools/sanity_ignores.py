@@ -12,6 +12,7 @@ an ignore line.
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 
 PLUGINS = "ansible_collections.gpufleet.vllm.plugins"
@@ -27,6 +28,7 @@ REASONS = {
 }
 
 
+@functools.cache
 def imported(path: Path) -> set[str]:
     """Dotted names that a file imports when it is imported itself: those at its top level."""
     names: set[str] = set()

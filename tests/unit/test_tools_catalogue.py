@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 import typing as t
+import unittest.mock
 
 import pytest
 
@@ -18,13 +22,36 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODEL = "name: tiny\nmodel: Qwen/Qwen3-0.6B\n"
 
 
-def run(tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a tool with the Python of the tests."""
+class Done(t.NamedTuple):
+    """What a tool left behind; the names are those of subprocess.CompletedProcess."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(tool: str, *arguments: str) -> Done:
+    """Run a tool as a program, but in this process: starting a Python for each costs a second."""
+    printed, errors = io.StringIO(), io.StringIO()
+    command = [str(ROOT / "tools" / tool), *arguments]
+    with (
+        unittest.mock.patch.object(sys, "argv", command),
+        contextlib.redirect_stdout(printed),
+        contextlib.redirect_stderr(errors),
+        pytest.raises(SystemExit) as ended,
+    ):
+        runpy.run_path(command[0], run_name="__main__")
+    return Done(int(ended.value.code or 0), printed.getvalue(), errors.getvalue())
+
+
+def test_the_tools_run_as_processes(tmp_path: pathlib.Path) -> None:
     # The collection is found where the tests find it.
-    path = os.pathsep.join(filter(None, sys.path))
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONIOENCODING": "utf-8"}
-    command = [sys.executable, str(ROOT / "tools" / tool), *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONIOENCODING": "utf-8"}
+    path = tmp_path / "spec.yml"
+    path.write_text(MODEL)
+    command = [sys.executable, str(ROOT / "tools/render.py"), "--spec", str(path), "--release", "0.33.0"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == run("render.py", *command[2:])
 
 
 class Rendered:
