@@ -11,6 +11,8 @@ import threading
 import time
 import typing as t
 
+import docker
+
 # What is this test's own, and what it is called in the table.
 _OWN = (
     (r"(?:library|test)-[0-9a-f]{8}", "vllm"),
@@ -90,12 +92,32 @@ def served(server: t.Mapping[str, t.Any], path: str = "/health", timeout: float 
         connection.close()
 
 
-def died(client: t.Any, fleet: str, since: float) -> float:
-    """When a container of the fleet last ended, by the Docker Engine's own clock; seconds of the epoch."""
-    events = client.api.events(
-        since=int(since) - 1,
-        until=int(time.time()) + 1,
-        filters={"label": f"gpufleet.vllm.fleet={fleet}", "event": ["die"]},
-        decode=True,
-    )
-    return max(event["timeNano"] for event in events) / 10**9
+class Deaths:
+    """When each container of a fleet last ended, by the Docker Engine's own clock, in seconds of the epoch by its name.
+
+    Listened to while it happens, for the Engine keeps its last 256 events only.
+    """
+
+    def __init__(self, fleet: str) -> None:
+        self._filters = {"label": f"gpufleet.vllm.fleet={fleet}", "event": ["die"]}
+        self._at: dict[str, float] = {}
+
+    def __enter__(self) -> Deaths:
+        self._client = docker.from_env()
+        self._events = self._client.api.events(filters=self._filters, decode=True)
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._events.close()
+        self._client.close()
+
+    def of(self, name: str, seconds: float = 10) -> float:
+        """When this container ended; waits for the news."""
+        assert until(lambda: name in self._at, seconds), f"{name} did not end: {self._at}"
+        return self._at[name]
+
+    def _listen(self) -> None:
+        for event in self._events:
+            self._at[event["Actor"]["Attributes"]["name"]] = event["timeNano"] / 10**9
