@@ -18,6 +18,8 @@ import typing as t
 import pytest
 from integration.library.conftest import Host
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import fleet_servers
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.explain import explain_failures
 from support.faults import Deaths, Fault, beside, served, until
@@ -28,6 +30,7 @@ ENGINE = "vLLM 0.32.0 (CPU)"
 HUB = "/var/hub"
 # Seconds. With both cores busy a start takes minutes.
 STARTS = 600
+DRAIN = 240
 LENGTH = 1024
 
 
@@ -64,7 +67,7 @@ class Watched(Host):
             "--kv-cache-memory-bytes",
             str(2**27),
         ]
-        command += ["--shutdown-timeout", "60", "--max-model-len", str(length), *arguments]
+        command += ["--shutdown-timeout", str(DRAIN), "--max-model-len", str(length), *arguments]
         env = {
             "HOME": "/tmp",
             "HF_HUB_CACHE": HUB,
@@ -80,7 +83,7 @@ class Watched(Host):
             "tmpfs": {"/tmp": "rw,exec,nosuid,nodev,mode=1777"},
             "mounts": [{"source": str(self.hub), "target": HUB, "read_only": True}],
             "shm_bytes": 2**29,
-            "stop_seconds": 75,
+            "stop_seconds": DRAIN + 15,
             "deadline_seconds": STARTS,
             "stall_seconds": STARTS,
             "probe": {"kind": "generate", "served_names": [name], "max_model_len": length},
@@ -175,6 +178,12 @@ def complete(server: dict[str, t.Any], tokens: int) -> tuple[int, int]:
     return answer.status, content.get("usage", {}).get("completion_tokens", 0)
 
 
+def running(server: dict[str, t.Any]) -> bool:
+    """Whether the engine works on a request."""
+    (info,) = fleet_servers(Engine(), server["name"].rpartition("-")[0], True)
+    return bool(info["metrics"] and info["metrics"]["requests_running"])
+
+
 def test_engine_killed(host: Watched, server: dict[str, t.Any], fault: Fault) -> None:
     fault.name, fault.engine = "engine process killed after ready (the server then ends with exit code 0)", ENGINE
     container = host.containers()["a"]
@@ -212,7 +221,7 @@ def test_drift_and_rollback(host: Watched, server: dict[str, t.Any], fault: Faul
 def test_stopped_while_a_request_runs(host: Watched, server: dict[str, t.Any], fault: Fault) -> None:
     fault.name, fault.engine = "stopped while a request runs", ENGINE
     thread, found = beside(lambda: complete(server, 900))
-    time.sleep(1)
+    assert until(lambda: running(server))
     fault.begins()
     done = host.run(server, state="stopped")
     fault.ends()
