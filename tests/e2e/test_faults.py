@@ -19,8 +19,9 @@ import pytest
 from integration.library.conftest import Host
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import fleet_servers
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe.servers import Depth, fleet_servers
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.explain import explain_failures
 from support.faults import Deaths, Fault, beside, served, until
 from support.fleet import BUILD, engine
@@ -178,9 +179,9 @@ def complete(server: dict[str, t.Any], tokens: int) -> tuple[int, int]:
     return answer.status, content.get("usage", {}).get("completion_tokens", 0)
 
 
-def running(server: dict[str, t.Any]) -> bool:
+def running(host: Watched) -> bool:
     """Whether the engine works on a request."""
-    (info,) = fleet_servers(Engine(), server["name"].rpartition("-")[0], True)
+    (info,) = fleet_servers(Engine(), host.fleet, Store(str(host.state_dir)), Depth(True, False))
     return bool(info["metrics"] and info["metrics"]["requests_running"])
 
 
@@ -221,7 +222,7 @@ def test_drift_and_rollback(host: Watched, server: dict[str, t.Any], fault: Faul
 def test_stopped_while_a_request_runs(host: Watched, server: dict[str, t.Any], fault: Fault) -> None:
     fault.name, fault.engine = "stopped while a request runs", ENGINE
     thread, found = beside(lambda: complete(server, 900))
-    assert until(lambda: running(server))
+    assert until(lambda: running(host))
     fault.begins()
     done = host.run(server, state="stopped")
     fault.ends()
