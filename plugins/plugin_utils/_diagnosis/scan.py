@@ -42,6 +42,9 @@ _LEVEL = re.compile(
 _GLOG = re.compile(r"(?:^|\[)(?P<level>[IWEF])\d{4} \d\d:\d\d:\d\d")
 _PYTHON_WARNING = re.compile(r"\.py:\d+: \w*Warning: |^\w*Warning: ")
 _NCCL_INFO = re.compile(r" NCCL (?:INFO|TRACE) ")
+# Errors after which vLLM goes on: with_retry of 0.11.0 to 0.33.0 (transformers_utils/config.py, repo_utils.py) asks
+# twice and then does without.
+_GONE_ON = ("Error retrieving safetensors", "Error retrieving file list", ", retrying ")
 # The time in vLLM's lines, which compares as text within a year; and Docker's, when a log has them.
 _TIME = re.compile(r"\b(\d\d-\d\d \d\d:\d\d:\d\d)\b")
 _DOCKER_TIME = re.compile(r"^\d{4}-(\d\d-\d\d)T(\d\d:\d\d:\d\d)\S* ?")
@@ -268,6 +271,8 @@ class _State:
 def level(line: str) -> str:
     """info, warning, error, or plain for a line that names no level."""
     head = line[:200]
+    if any(text in line for text in _GONE_ON):
+        return "warning"
     match = _LEVEL.search(head)
     if match:
         return _LEVELS[match["vllm"] or match["other"]]

@@ -135,6 +135,19 @@ def test_an_error_that_the_engine_got_over_is_no_cause() -> None:
     assert ids([ALIVE, READY, error]) == ["libcuda-missing"]
 
 
+def test_an_error_that_vllm_tries_again_is_no_cause() -> None:
+    path = "Repo id must be in the form 'repo_name' or 'namespace/repo_name': '/models/a.gguf'."
+    retried = f"ERROR 11-20 10:00:00 [config.py:133] Error retrieving safetensors: {path}, retrying 1 of 2"
+    assert ids([ALIVE, retried]) == []
+    assert ids([ALIVE, retried, SAMPLE["gguf-arch-unsupported"]]) == ["gguf-arch-unsupported"]
+
+
+def test_a_server_that_still_answers_may_have_lost_its_workers() -> None:
+    serving = "(APIServer pid=1) INFO 11-20 10:00:09 [loggers.py:123] Engine 000: Avg prompt throughput: 0.0 tokens/s"
+    assert ids([READY, serving, SAMPLE["worker-died"], serving]) == ["worker-died"]
+    assert ids([SAMPLE["fd-limit"], serving]) == []
+
+
 def test_last_start_of_a_log_counts_first() -> None:
     banner = "INFO 11-20 09:00:00 [api_server.py:1] vLLM API server version 0.11.0"
     lines = [banner, SAMPLE["disk-full"], banner, SAMPLE["no-device"]]
