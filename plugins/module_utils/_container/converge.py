@@ -14,6 +14,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container import pr
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import (
     PREVIOUS,
+    RESTART_POLICY,
     Action,
     Observed,
     decide,
@@ -136,7 +137,7 @@ class Converger:
             "diff": _diff(actions, self._numbers(observed)),
         }
         try:
-            outcomes, skipped = ([], {}) if check_mode else self._apply(actions)
+            outcomes, skipped = ([], {}) if check_mode else self._apply(actions, observed)
         except FleetError as error:
             error.details.update(result)
             raise
@@ -152,9 +153,10 @@ class Converger:
     # ---- observe and decide
 
     def _observe(self) -> dict[str, Observed]:
-        found = {}
+        found, down = {}, self._store.noted_down()
         for one in observe(self._engine, self._wish.fleet):
-            found[one.spec.name] = one._replace(complete=self._store.has_secrets(one.spec))
+            complete = self._store.has_secrets(one.spec)
+            found[one.spec.name] = one._replace(complete=complete, taken_down=one.spec.server in down)
         return found
 
     def _decide(self, observed: t.Mapping[str, Observed], check_mode: bool) -> tuple[list[Action], list[str]]:
@@ -232,8 +234,14 @@ class Converger:
 
     # ---- act
 
-    def _apply(self, actions: t.Sequence[Action]) -> tuple[list[Outcome], dict[str, str]]:
+    def _apply(
+        self, actions: t.Sequence[Action], observed: t.Mapping[str, Observed]
+    ) -> tuple[list[Outcome], dict[str, str]]:
         """How what was attempted came out, in the order of the actions, and what was not, each with why."""
+        for one in observed.values():
+            if one.taken_down and one.state.running and one.state.restart_policy == RESTART_POLICY:
+                # It serves; the run that stopped it, or what it replaced, was cut off after that.
+                self._store.note_up(one.spec.server)
         for action in actions:
             if action.kind in MENDS:
                 self._mend(action)
@@ -289,7 +297,10 @@ class Converger:
                 ended = [one] if one.exit_code is not None else []
                 if action.kind != "stop":
                     self._engine.remove(name)
+                if action.kind == "stop":
+                    self._store.note_up(action.before.server)
                 if action.kind == "remove" and action.before.server not in self._kept():
+                    self._store.note_up(action.before.server)
                     self._store.forget(action.before.server)
         except FleetError as error:
             return Outcome(action.name, [], not_ended(action.name, str(error).rstrip(".")), ended=ended)

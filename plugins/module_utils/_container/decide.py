@@ -26,13 +26,20 @@ _STUCK = ("paused", "restarting")
 class Observed(t.NamedTuple):
     """A container of the fleet as it is.
 
-    healthy: it answers /health with 200; complete: its secret files are on the host.
+    healthy: it answers /health with 200; complete: its secret files are on the host; taken_down: an earlier run has
+    stopped it and has not seen it, or what replaces it, serve again.
     """
 
     spec: ContainerSpec
     state: ContainerState
     healthy: bool
     complete: bool = True
+    taken_down: bool = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether it is to be running: it does, or did until a run that did not come to its end."""
+        return self.state.running or self.taken_down
 
 
 class Action(t.NamedTuple):
@@ -145,9 +152,9 @@ def _find(name: str, observed: t.Mapping[str, Observed]) -> tuple[Observed | Non
 def _decide_one(spec: ContainerSpec, present: Observed | None, previous: Observed | None, state: str) -> list[Action]:
     actions: list[Action] = []
     former: ContainerSpec | None = None
-    served = present is not None and present.state.running
+    served = present is not None and present.serves
     if previous is not None:
-        was_serving = previous.state.running or previous.state.restart_policy == RESTART_POLICY
+        was_serving = previous.serves or previous.state.restart_policy == RESTART_POLICY
         if present is not None and present.state.restart_policy == RESTART_POLICY:
             actions.append(Action("drop", spec.name, ("its replacement was ready",), before=previous.spec))
         elif present is None or not present.state.running or differences(present.spec, spec):

@@ -8,6 +8,7 @@
 <state_dir>/salt                      key of the secrets' marks, 0600
 <state_dir>/secrets/<server>/<mark>/  one file a secret, 0600, mounted into the container
 <state_dir>/generations/<server>.json  the definitions that became ready (generations.py), 0600
+<state_dir>/down/<server>             says that a run has stopped a server that is to serve again
 <state_dir>/cache/<image>/<kind>/     kernels that engines have compiled, for each image, kind of GPU and user
 <state_dir>/failed/<server>.log       the whole log of the last start that failed, 0600
 <state_dir>/measured.jsonl            what starts have told of their memory (measured.py), 0644
@@ -39,6 +40,7 @@ class Store:
         self.folder = os.path.abspath(folder)
         self._secrets = os.path.join(self.folder, "secrets")
         self._generations = os.path.join(self.folder, "generations")
+        self._down = os.path.join(self.folder, "down")
 
     @contextlib.contextmanager
     def locked(self, purpose: str) -> t.Iterator[None]:
@@ -124,6 +126,23 @@ class Store:
         with _told("write", path):
             os.makedirs(self._generations, mode=0o700, exist_ok=True)
             _write_private(path, json.dumps(data, sort_keys=True).encode(), None)
+
+    def note_down(self, server: str) -> None:
+        """Note that this server is stopped for a while, so that the next run knows it when this one is killed."""
+        path = os.path.join(self._down, server)
+        with _told("write", path):
+            os.makedirs(self._down, mode=0o700, exist_ok=True)
+            _write_private(path, b"", None)
+
+    def note_up(self, server: str) -> None:
+        """It serves again, or is not to serve any more."""
+        path = os.path.join(self._down, server)
+        with _told("remove", path), contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+
+    def noted_down(self) -> set[str]:
+        """The servers that runs have stopped and not seen serving again."""
+        return set(os.listdir(self._down)) if os.path.isdir(self._down) else set()
 
     def forget(self, server: str) -> None:
         """Remove what is kept of a server whose containers are gone."""

@@ -35,6 +35,9 @@ KEPT_LINES = 100000
 # Seconds from SIGTERM to SIGKILL for a start that has failed and still runs.
 FAILED_SECONDS = 10
 
+# How the former container is, where all is well.
+SERVES_AGAIN = "the former container serves again"
+NOT_STOPPED = "the former container was not stopped"
 # The kind of a problem of a container that could not be ended.
 NOT_ENDED = "not_ended"
 
@@ -117,6 +120,7 @@ class Start:
             if before is not None:
                 self._report(Event("created", "stopping the present one, which is in the way of another"))
                 self._made_way = True
+                self._store.note_down(self._name)
                 self._end(self._name, before)
         except FleetError as error:
             return Outcome(self._name, [], not_ended(self._name, str(error).rstrip(".")))
@@ -124,8 +128,8 @@ class Start:
 
     def take_back(self) -> None:
         """When run() will not be called: what was stopped to make way starts again."""
-        if self._made_way and self._action.served:
-            self._start_again()
+        if self._made_way and self._action.served and self._start_again() == SERVES_AGAIN:
+            self._store.note_up(self._name)
 
     def run(self) -> Outcome:
         """Create or start it and see it ready; undo that when it fails."""
@@ -166,6 +170,7 @@ class Start:
         if self._action.former is not None:
             self._end(self._name + PREVIOUS, self._action.former)
             self._engine.remove(self._name + PREVIOUS)
+        self._store.note_up(self._name)
         if spec is not None:
             self._history.drop_secrets(self._name, [spec.secrets_mark])
 
@@ -198,6 +203,8 @@ class Start:
             self._report(Event("created", f"container created from {spec.image}"))
         if self._action.before is not None and kind in ("replace", "restart") and not self._beside:
             self._report(Event("created", "stopping the present one"))
+            if self._action.served:
+                self._store.note_down(self._name)
             self._end(self._name + PREVIOUS if kind == "replace" else self._name, self._action.before)
 
     def _see_it_ready(self) -> Failure | None:
@@ -241,6 +248,8 @@ class Start:
         former = self._action.former
         if former is not None:
             problem["restored"] = self._restore()
+            if problem["restored"] in (SERVES_AGAIN, NOT_STOPPED):
+                self._store.note_up(self._name)
         elif self._created:
             self._engine.remove(self._created)
         if former is not None or self._action.kind == "create":
@@ -275,7 +284,7 @@ class Start:
         if present is None:
             return "the former container is gone"
         if observed_state(present).running:
-            return "the former container was not stopped"
+            return NOT_STOPPED
         if not self._action.served:
             return "the former container is back, stopped as it was"
         return self._start_again()
@@ -291,7 +300,7 @@ class Start:
             return f"the former container is back, and did not start: {error}"
         if failure:
             return f"the former container is back, and did not become ready: {failure.reason}"
-        return "the former container serves again"
+        return SERVES_AGAIN
 
     def _new_watch(self) -> Watch:
         return Watch(self._name, float(self._server["stall_seconds"]), time.monotonic())

@@ -91,31 +91,6 @@ def test_a_first_start_that_fails_leaves_nothing(host: t.Any) -> None:
     assert host.containers() == {}
 
 
-CUTS = [
-    ("rename", "before", None),
-    ("rename", "after", "put_back"),
-    ("create", "after", "put_back"),
-    ("start", "before", "put_back"),
-    ("set_restart_policy", "before", "confirm"),
-    ("remove", "before", "drop"),
-]
-
-
-@pytest.mark.parametrize(("method", "when", "mended"), CUTS)
-def test_a_run_that_was_killed_is_mended_by_the_next(
-    host: t.Any, kinds: t.Any, method: str, when: str, mended: str
-) -> None:
-    server = host.server()
-    host.run(server)
-    changed = {**server, "env": {**server["env"], "CHANGED": "1"}}
-    cut_off(host, changed, method, when)
-    done = host.run(changed)
-    assert (mended or "replace") in kinds(done)
-    assert set(host.containers()) == {"a"}
-    assert done["servers"][0]["state"] == "ready"
-    assert host.run(changed)["changed"] is False
-
-
 def test_what_served_before_a_killed_run_serves_again_when_the_next_fails_too(host: t.Any) -> None:
     server = host.server()
     host.run(server)

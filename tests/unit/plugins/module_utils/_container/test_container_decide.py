@@ -58,13 +58,14 @@ def there(
     complete: bool = True,
     health: str | None = None,
     server: str | None = None,
+    taken_down: bool = False,
     **changes: t.Any,
 ) -> Observed:
     """A container of the fleet; ready by default when it runs."""
     running = status in ("running", "paused")
     state = ContainerState("id", status, running, 0, False, "", "", 0, policy, health)
     one = spec(name, server or name.replace(".previous", ""), **changes)
-    return Observed(one, state, running and status != "paused" if healthy is None else healthy, complete)
+    return Observed(one, state, running and status != "paused" if healthy is None else healthy, complete, taken_down)
 
 
 OLD = {"argv": ("vllm", "old")}
@@ -75,6 +76,7 @@ TABLE: list[tuple[str, list[Observed], str, list[str]]] = [
     ("ready, restarted", [there()], "restarted", ["restart"]),
     ("stopped", [there(status="exited")], "started", ["start"]),
     ("stopped, present", [there(status="exited")], "present", []),
+    ("stopped by a run that was cut off, present", [there(status="exited", taken_down=True)], "present", ["start"]),
     ("stopped, restarted", [there(status="exited")], "restarted", ["start"]),
     ("created", [there(status="created", policy="no")], "started", ["start"]),
     ("paused", [there(status="paused")], "started", ["restart"]),
@@ -155,6 +157,7 @@ def test_decide(observed: list[Observed], state: str, expected: list[str]) -> No
 SERVED = [
     ("it runs", [there(**OLD)], True),
     ("it is stopped", [there(status="exited", **OLD)], False),
+    ("a killed run was about to start it again", [there(status="exited", taken_down=True, **OLD)], True),
     ("a killed run stopped it", [there("a.previous", status="exited", **OLD)], True),
     ("a killed run found it stopped", [there("a.previous", status="exited", policy="no", **OLD)], False),
     ("a killed run started its successor", [there(policy="no"), there("a.previous", status="exited", **OLD)], True),
