@@ -62,6 +62,8 @@ def test_long_evidence_is_cut() -> None:
     [
         ("good_start_and_stop", None),
         ("good_start_kv_bytes", None),
+        ("good_start_kv_share", None),
+        ("engine_core_killed", "engine-dead"),
         ("good_start_read_only", None),
         ("stopped_while_starting", None),
         ("bad_flag", "cli-unrecognized-arguments"),
