@@ -23,7 +23,6 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide im
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.devices import device_problems
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.ending import end
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import observe
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.generations import (
     FORMER,
@@ -42,6 +41,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.order imp
     beside,
     order,
 )
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.patient import PatientEngine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.runtimes import amd_devices, read_runtimes
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.schedule import Skipped, carry_out
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
@@ -94,7 +94,7 @@ class Converger:
         # By server, of a rollback: where it goes.
         self._targets: dict[str, Generation] = {}
         self._report = report
-        self._engine = Engine()
+        self._engine = PatientEngine()
         self._servers = {server["name"]: server for server in wish.servers}
 
     def run(self, check_mode: bool) -> dict[str, t.Any]:

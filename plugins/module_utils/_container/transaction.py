@@ -13,7 +13,6 @@ import typing as t
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import PREVIOUS, RESTART_POLICY, Action
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.ending import Ended, end
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.history import History
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured import (
     Measurement,
@@ -21,6 +20,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured 
     measurement,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import ContainerState, observed_state
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.patient import PatientEngine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable, FleetError
@@ -106,7 +106,7 @@ class Start:
         self._store = store
         self._history = history
         self._report = lambda event: report(action.name, event)
-        self._engine = Engine()
+        self._engine = PatientEngine()
         self._watch = self._new_watch()
         self._began = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._created: str | None = None

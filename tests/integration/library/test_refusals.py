@@ -202,6 +202,36 @@ def test_a_start_survives_an_engine_that_is_away(
 
 
 @pytest.mark.skipif(not os.path.exists(SOCKET), reason="the Docker Engine has no local socket to relay")
+@pytest.mark.parametrize("method", ["rename", "create", "stop", "start", "set_restart_policy", "remove"])
+def test_a_change_that_the_engine_made_and_did_not_answer(
+    host: t.Any, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path, method: str
+) -> None:
+    """The Engine goes away after it has made a change and before it says so, and is back after two seconds."""
+    server = host.server()
+    host.run(server)
+    relay = Relay(tmp_path / "relay.sock")
+    monkeypatch.setenv("DOCKER_HOST", "unix://" + relay.path)
+    real, calls = getattr(Engine, method), []
+
+    def cut(engine: Engine, *arguments: t.Any) -> t.Any:
+        result = real(engine, *arguments)
+        calls.append(method)
+        if len(calls) > 1:
+            return result
+        relay.cut()
+        threading.Timer(2, relay.resume).start()
+        engine.version()
+        raise AssertionError("the Engine was to be away")
+
+    monkeypatch.setattr(Engine, method, cut)
+    changed = {**server, "env": {**server["env"], "CHANGED": "1"}}
+    assert host.run(changed)["servers"][0]["state"] == "ready"
+    monkeypatch.setattr(Engine, method, real)
+    assert set(host.containers()) == {"a"}
+    assert host.run(changed)["changed"] is False
+
+
+@pytest.mark.skipif(not os.path.exists(SOCKET), reason="the Docker Engine has no local socket to relay")
 def test_tls_by_the_environment(host: t.Any, monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     """As the docker command takes it: DOCKER_HOST, DOCKER_TLS_VERIFY, DOCKER_CERT_PATH; both show certificates."""
     key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
