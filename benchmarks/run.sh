@@ -41,3 +41,6 @@ echo
 PYTHONPATH="$BUILD/collections:$ROOT/tests" "$BUILD/venv-core-2.21/bin/python" "$ROOT/benchmarks/hub_download.py"
 echo
 PYTHONPATH="$BUILD/collections:$ROOT/tests" "$BUILD/venv-core-2.21/bin/python" "$ROOT/benchmarks/bundle.py"
+echo
+PATH="$BUILD/venv-core-2.21/bin:$PATH" "$ROOT/tests/engine/engine.sh" stand-in >/dev/null
+PYTHONPATH="$BUILD/collections:$ROOT/tests/integration/library" "$BUILD/venv-core-2.21/bin/python" "$ROOT/benchmarks/start_watch.py"

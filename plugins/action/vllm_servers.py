@@ -12,13 +12,12 @@ import typing as t
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.explain import explain_failures
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.progress import progress_line, read_events
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.progress import LOST, Following, progress_line
 
 # Seconds. The module itself ends a start by evidence; this bound only keeps a lost job from being followed for ever.
 FOLLOWED_SECONDS = 24 * 3600
-# Seconds between two looks at the progress, and the number of looks between two at the job itself.
-LOOK_SECONDS = 0.5
-JOB_LOOKS = 10
+# Seconds between two looks at the progress.
+LOOK_SECONDS = 0.3
 # What async_status adds to the module's own result.
 JOB_KEYS = {"ansible_job_id", "started", "finished", "stdout", "stderr", "stdout_lines", "stderr_lines"}
 
@@ -56,21 +55,18 @@ class ActionModule(ActionBase):
         job = self._module(task_vars, dict(self._task.args, progress_file=progress), job=True)
         if not job.get("ansible_job_id"):
             return job
-        read, looks, news, result = 0, 0, 0, None
+        following, result = Following(progress), None
         try:
             while result is None:
                 time.sleep(LOOK_SECONDS)
-                looks += 1
-                # News may be the last of the job; otherwise asking for its state, which costs a module call, can wait.
-                if news or looks % JOB_LOOKS == 0:
+                if following.asks:
                     state = self._job(task_vars, job["ansible_job_id"], "status")
                     result = state if state.get("finished") or state.get("failed") else None
                 # After the job's end this shows what it said last.
-                text = self._low_level_execute_command(f"tail -c +{read + 1} {progress} 2>/dev/null || true")["stdout"]
-                events, news = read_events(text)
-                read += news
-                for event in events:
+                for event in following.look(self._low_level_execute_command(following.command)["stdout"]):
                     self._display.display(progress_line(task_vars["inventory_hostname"], event))
+                if result is None and following.lost:
+                    result = {"failed": True, "changed": True, "msg": LOST}
         finally:
             self._job(task_vars, job["ansible_job_id"], "cleanup")
             self._low_level_execute_command(f"rm -f {progress}")

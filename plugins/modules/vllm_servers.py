@@ -518,10 +518,9 @@ def progress_writer(path: str | None) -> t.Callable[[str, Event], None]:
     lock = threading.Lock()
     began = time.monotonic()
 
-    def write(server: str, event: Event) -> None:
+    def add(line: t.Mapping[str, t.Any]) -> None:
         if path is None:
             return
-        line = dict(event._asdict(), server=server, seconds=round(time.monotonic() - began, 1))
         with lock:
             # A link that somebody put there is not followed.
             handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -530,6 +529,11 @@ def progress_writer(path: str | None) -> t.Callable[[str, Event], None]:
             finally:
                 os.close(handle)
 
+    def write(server: str, event: Event) -> None:
+        add(dict(event._asdict(), server=server, seconds=round(time.monotonic() - began, 1)))
+
+    # Who follows the run sees by this whether it still lives.
+    add({"pid": os.getpid()})
     return write
 
 

@@ -221,8 +221,9 @@ class _Follower:
 
     def _ended(self, failure: Failure) -> Failure:
         """The failure with the last lines of the log, and with the news that may come after the end."""
-        until = time.monotonic() + LAST_LINES_SECONDS
-        state = None
+        self._read_log(time.monotonic())
+        # The end of a flooded log is not come by through reading on.
+        until = time.monotonic() + (0.0 if self._watch.passed_over else LAST_LINES_SECONDS)
         while True:
             inspect = self._engine.inspect(self._container)
             state = observed_state(inspect) if inspect else None

@@ -62,6 +62,64 @@ def read_events(text: str) -> tuple[list[dict[str, t.Any]], int]:
     return events, size
 
 
+class Following:
+    """What one who follows a job's progress file knows, and does next. Pure; look() is called after each look."""
+
+    # Looks between two at the job itself, which costs a module call, while there is no news; and the looks after news
+    # of an end in which the job is asked each time, for its own end is near.
+    JOB_LOOKS = 10
+    END_LOOKS = 12
+    # Looks in which the job's process is gone without a result, after which there will be none.
+    LOST_LOOKS = 4
+
+    def __init__(self, path: str) -> None:
+        """path: of the progress file on the host."""
+        self._path = path
+        self._read = 0
+        self._looks = 0
+        self._near = 0
+        self._gone = 0
+        self._news = False
+        self._pid: int | None = None
+
+    @property
+    def command(self) -> str:
+        """The command of the next look, for any POSIX shell."""
+        lives = f"; kill -0 {self._pid} 2>/dev/null || echo gone" if self._pid else ""
+        return f"tail -c +{self._read + 1} {self._path} 2>/dev/null{lives}; true"
+
+    def look(self, text: str) -> list[dict[str, t.Any]]:
+        """The new events in what the command has printed."""
+        events, size = read_events(text)
+        self._read += size
+        self._looks += 1
+        self._gone = self._gone + 1 if "gone" in text.split() else 0
+        self._near -= 1
+        for event in events:
+            self._pid = event.get("pid", self._pid)
+            if event.get("stage") == "ready" or str(event.get("text")).startswith("failed"):
+                self._near = self.END_LOOKS
+        self._news = bool(events)
+        return [event for event in events if "stage" in event]
+
+    @property
+    def asks(self) -> bool:
+        """Whether the job is to be asked for its end now."""
+        due = self._looks > 0 and self._looks % self.JOB_LOOKS == 0
+        return self._news or self._near > 0 or self._gone > 0 or due
+
+    @property
+    def lost(self) -> bool:
+        """Whether the job was killed, so that it will never have a result."""
+        return self._gone >= self.LOST_LOOKS
+
+
+LOST = (
+    "The run was killed on the host before it had a result. What it did not finish is mended by the next run; what it "
+    "started may still become ready meanwhile."
+)
+
+
 def _predicted(value: float | None, form: str, is_first: bool) -> str:
     """The prediction in brackets; the first one says that it is one."""
     if value is None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import typing as t
 
 import pytest
@@ -14,6 +15,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.fleet import
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.memory import ledger_text
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.plan import plan_text
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._report.progress import (
+    Following,
     memory_text,
     progress_line,
     read_events,
@@ -168,3 +170,37 @@ def test_only_whole_lines_of_the_file_are_counted(text: str) -> None:
 
 def test_nothing_yet() -> None:
     assert read_events("") == ([], 0)
+
+
+def told(**event: t.Any) -> str:
+    return json.dumps(event) + "\n"
+
+
+def test_a_job_is_asked_after_news_and_seldom_without() -> None:
+    following = Following("/p")
+    assert following.command == "tail -c +1 /p 2>/dev/null; true"
+    first = told(pid=7) + told(stage="loading", text="x")
+    assert following.look(first) == [{"stage": "loading", "text": "x"}]
+    assert following.asks
+    assert following.command == (f"tail -c +{len(first) + 1} /p 2>/dev/null; kill -0 7 2>/dev/null || echo gone; true")
+    quiet = [bool(following.look("")) or following.asks for _look in range(20)]
+    assert quiet.count(True) == 2
+
+
+@pytest.mark.parametrize("event", [{"stage": "ready", "text": "answers"}, {"stage": "loading", "text": "failed: x"}])
+def test_a_job_is_asked_each_time_when_its_end_is_near(event: dict[str, str]) -> None:
+    following = Following("/p")
+    following.look(told(**event))
+    assert all([following.look("") or following.asks for _look in range(8)])
+
+
+def test_a_job_that_was_killed_is_not_followed_for_ever() -> None:
+    following = Following("/p")
+    following.look(told(pid=7))
+    seen = []
+    for _look in range(4):
+        following.look("gone\r\n")
+        seen.append((following.asks, following.lost))
+    assert seen == [(True, False)] * 3 + [(True, True)]
+    following.look("")
+    assert not following.lost
