@@ -74,6 +74,7 @@ class Receipts:
     def save(self) -> None:
         """Write them, when there is something new; files that are gone are forgotten."""
         if self.path and self._changed:
+            remove_partials(os.path.dirname(os.path.abspath(self.path)))
             known = {path: list(receipt) for path, receipt in self._known.items() if os.path.lexists(path)}
             write_whole(self.path, json.dumps({"receipts": known, "other": self.other}).encode("utf-8"), 0o600)
             self._changed = False
@@ -177,21 +178,32 @@ def written(path: str, mode: int, owner: tuple[int, int] = (-1, -1)) -> t.Iterat
 
     owner: user and group id, -1 for what the process has.
     """
-    partial = os.path.join(os.path.dirname(path), PARTIAL + secrets.token_hex(8))
-    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    handle, partial = _partial(os.path.dirname(path))
     try:
         with os.fdopen(handle, "wb", buffering=0) as file:
-            fcntl.flock(handle, fcntl.LOCK_EX)
             yield t.cast(t.BinaryIO, file)
             os.fchmod(handle, mode)
             if owner != (-1, -1):
                 os.fchown(handle, *owner)
             os.fsync(handle)
-        os.replace(partial, path)
+            # Before it is closed, which ends the lock.
+            os.replace(partial, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(partial)
         raise
+
+
+def _partial(folder: str) -> tuple[int, str]:
+    """A new locked file: its descriptor and path."""
+    while True:
+        path = os.path.join(folder, PARTIAL + secrets.token_hex(8))
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, path
+        # Another run took it for one that was left behind, before it was locked.
+        os.close(handle)
 
 
 def write_whole(path: str, content: bytes, mode: int = 0o644, owner: tuple[int, int] = (-1, -1)) -> None:

@@ -35,6 +35,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import Fleet
 
 PARTS = ("files", "images", "snapshots")
 _NAMED = 10
+_LINK_TRIES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -347,12 +348,16 @@ def _after(step: target.Step) -> str:
 
 
 def _make_link(path: str, value: str, owner: tuple[int, int]) -> None:
-    partial = os.path.join(os.path.dirname(path), files.PARTIAL + secrets.token_hex(8))
-    try:
-        os.symlink(value, partial)
-        os.chown(partial, *owner, follow_symlinks=False)
-        os.replace(partial, path)
-    except OSError as error:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
-        raise Refused(f"{names.shown(path)} cannot be made: {error.strerror}", path=path) from error
+    for left in reversed(range(_LINK_TRIES)):
+        partial = os.path.join(os.path.dirname(path), files.PARTIAL + secrets.token_hex(8))
+        try:
+            os.symlink(value, partial)
+            os.chown(partial, *owner, follow_symlinks=False)
+            os.replace(partial, path)
+            return
+        except OSError as error:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(partial)
+            # A link cannot be locked: another run that loads into the same cache may have taken it for a left one.
+            if not isinstance(error, FileNotFoundError) or not left:
+                raise Refused(f"{names.shown(path)} cannot be made: {error.strerror}", path=path) from error

@@ -179,6 +179,7 @@ class Writer:
         for number in range(1, wanted.media + 1):
             root = os.path.join(self.dest, media.medium_name(number)) if self._media_bytes else self.dest
             os.makedirs(root, exist_ok=True)
+            files.remove_partials(root)
             # The old signature goes first: at no time does one stand beside a manifest that it is not of.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(root, manifest.SIGNATURE))
