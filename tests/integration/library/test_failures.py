@@ -138,19 +138,6 @@ def test_the_second_of_two_runs_is_refused(host: t.Any) -> None:
     assert host.run(server)["changed"] is False
 
 
-def test_servers_start_together_and_one_after_the_other_on_one_gpu(host: t.Any) -> None:
-    """The Engine here gives no GPU, so the order is read from the starts that it refuses; the others really start."""
-    slow = {"STAND_IN_START_SECONDS": "1.5"}
-    began = time.monotonic()
-    done = host.run(*(host.server(name, env=slow) for name in "abc"))
-    assert [server["state"] for server in done["servers"]] == ["ready"] * 3
-    assert time.monotonic() - began < 4.5
-    gpu = {"runtime": "nvidia", "ids": ["GPU-1"]}
-    error = host.refused(host.server("d", gpus=gpu), host.server("e", gpus=gpu))
-    assert [failure["server"] for failure in error.details["failures"]] == [f"{host.fleet}-d"]
-    assert error.details["not_attempted"] == [f"{host.fleet}-e"]
-
-
 def test_slow_is_not_stalled(host: t.Any) -> None:
     server = host.server(env={"STAND_IN_START_SECONDS": "2.4"}, stall_seconds=1)
     assert host.run(server)["servers"][0]["state"] == "ready"

@@ -21,17 +21,19 @@ def moved(server: dict[str, t.Any], port: int, **env: str) -> dict[str, t.Any]:
 
 
 def test_a_failure_stops_no_unrelated_server(host: t.Any) -> None:
-    """The Engine here gives no GPU: what asks for one fails at once, and what waits for it is not attempted."""
-    gpu = {"runtime": "nvidia", "ids": ["GPU-1"]}
+    """The second takes the port that the first one leaves; the others have nothing to do with them."""
+    present = host.server("a")
+    host.run(present)
     good = host.server("c", env={"STAND_IN_START_SECONDS": "1"})
-    error = host.refused(host.server("a", gpus=gpu), host.server("b", gpus=gpu), good, host.server("d", env=DIES))
+    leaving = moved(present, host.server()["listen"]["port"], **DIES)
+    error = host.refused(leaving, host.server("b", listen=present["listen"]), good, host.server("d", env=DIES))
     assert {failure["server"] for failure in error.details["failures"]} == {f"{host.fleet}-a", f"{host.fleet}-d"}
     assert error.details["not_attempted"] == [f"{host.fleet}-b"]
     assert f"{host.fleet}-b, which waits for what {host.fleet}-a leaves or has" in str(error)
     states = {server["name"][-1]: server["state"] for server in error.details["servers"]}
-    assert states == {"a": "absent", "b": "absent", "c": "ready", "d": "absent"}
-    assert set(host.containers()) == {"c"}
-    assert host.run(good)["changed"] is False
+    assert states == {"a": "ready", "b": "absent", "c": "ready", "d": "absent"}
+    assert set(host.containers()) == {"a", "c"}
+    assert host.run(present, good)["changed"] is False
 
 
 def test_a_server_waits_for_the_one_that_is_in_its_place(host: t.Any) -> None:
