@@ -222,7 +222,7 @@ options:
           kind:
             description: The kind of the request that is sent to it.
             type: str
-            choices: [generate, embed]
+            choices: [generate, chat, embed, pooling, classify, score, rerank, transcribe]
             default: generate
           served_names:
             description: Names under which the model is served. Without any, C(/health) answering 200 counts as ready.
@@ -232,6 +232,11 @@ options:
           max_model_len:
             description: Length in tokens that it must serve; not looked at when unset.
             type: int
+          adapters:
+            description: Names of the LoRA adapters that it must list beside its model.
+            type: list
+            elements: str
+            default: []
       secrets:
         description: Where the server's secrets appear in its container.
         type: dict
@@ -430,10 +435,6 @@ problems:
   sample: []
 """
 
-import json
-import os
-import threading
-import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
@@ -442,7 +443,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.converge 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import DOCKER_IMPORT_ERROR
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
-from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.stages import Event
+from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.progress_file import progress_writer
 
 MOUNT = dict(
     source=dict(type="path", required=True),
@@ -450,9 +451,14 @@ MOUNT = dict(
     read_only=dict(type="bool", default=True),
 )
 PROBE = dict(
-    kind=dict(type="str", choices=["generate", "embed"], default="generate"),
+    kind=dict(
+        type="str",
+        choices=["generate", "chat", "embed", "pooling", "classify", "score", "rerank", "transcribe"],
+        default="generate",
+    ),
     served_names=dict(type="list", elements="str", default=[]),
     max_model_len=dict(type="int"),
+    adapters=dict(type="list", elements="str", default=[]),
 )
 CONTAINER = dict(
     cap_add=dict(type="list", elements="str", default=[]),
@@ -511,30 +517,6 @@ ARGUMENTS = dict(
     state_dir=dict(type="path", default="/var/lib/gpufleet-vllm"),
     progress_file=dict(type="path"),
 )
-
-
-def progress_writer(path: str | None) -> t.Callable[[str, Event], None]:
-    """A function that adds one JSON line for each event; it may be called from several threads."""
-    lock = threading.Lock()
-    began = time.monotonic()
-
-    def add(line: t.Mapping[str, t.Any]) -> None:
-        if path is None:
-            return
-        with lock:
-            # A link that somebody put there is not followed.
-            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-            try:
-                os.write(handle, (json.dumps(line) + "\n").encode())
-            finally:
-                os.close(handle)
-
-    def write(server: str, event: Event) -> None:
-        add(dict(event._asdict(), server=server, seconds=round(time.monotonic() - began, 1)))
-
-    # Who follows the run sees by this whether it still lives.
-    add({"pid": os.getpid()})
-    return write
 
 
 def without(hidden: t.Sequence[str], result: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

@@ -213,11 +213,12 @@ class Start:
             self._engine.set_restart_policy(self._name, "no")
         probe = self._server["probe"]
         names = tuple(probe["served_names"])
+        adapters = tuple(probe.get("adapters") or ())
         return follow(
             self._engine,
             self._name,
             endpoint_of(self._action.after, self._secrets.get("api_key")),
-            Expected(probe["kind"], names, probe["max_model_len"]) if names else None,
+            Expected(probe["kind"], names, probe["max_model_len"], adapters) if names else None,
             self._watch,
             self._report,
             begin=self._begin if self._action.kind not in ("confirm", "wait") else None,

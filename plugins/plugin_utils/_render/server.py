@@ -12,11 +12,11 @@ import math
 import re
 import typing as t
 
-from ansible_collections.gpufleet.vllm.plugins.plugin_utils._memory.asked import read_asked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import Release
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.values import render_option
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.communication import one_host
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.options import option_arguments
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.probe import probe
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
 
 # Paths inside the container.
@@ -137,11 +137,7 @@ def render_server(
         "stop_seconds": int(spec.engine.get("shutdown_timeout", DRAIN_SECONDS)) + AFTER_DRAIN_SECONDS,
         "deadline_seconds": deadline_seconds(profile, spec.env),
         "stall_seconds": STALL_SECONDS * slowdown(spec.env) if profile else FETCH_SECONDS,
-        "probe": {
-            "kind": "embed" if spec.engine.get("runner") == "pooling" else "generate",
-            "served_names": [spec.name],
-            "max_model_len": read_asked(spec.engine, spec.env)[0].max_model_len,
-        },
+        "probe": probe(spec, release, profile),
         "secrets": {"target": SECRETS},
     }
 

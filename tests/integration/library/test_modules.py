@@ -61,7 +61,8 @@ def test_no_result_shows_a_secret_and_progress_is_written(host: t.Any, tmp_path:
     refused = module("vllm_servers", servers=[{**server, "image": "sk-4711-end"}], **common)
     assert refused["failed"]
     assert "4711" not in json.dumps([done, refused]) + progress.read_text()
-    events = [json.loads(line) for line in progress.read_text().splitlines()]
+    first, *events = [json.loads(line) for line in progress.read_text().splitlines()]
+    assert list(first) == ["pid"]
     assert [event["stage"] for event in events][-1] == "ready"
     keys = ("done", "memory", "process", "seconds", "server", "stage", "text", "total")
     assert {tuple(sorted(event)) for event in events} == {keys}

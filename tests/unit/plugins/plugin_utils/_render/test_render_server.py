@@ -14,6 +14,8 @@ import typing as t
 import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._planner import plan_fleet
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._release.release import load
+from ansible_collections.gpufleet.vllm.plugins.plugin_utils._render.probe import _adapters, _kind
 from ansible_collections.gpufleet.vllm.tests.unit.plugins.plugin_utils.builders import (
     CPU_IMAGE,
     GIB,
@@ -182,6 +184,29 @@ def test_probe_knows_the_length_that_was_asked_for(length: t.Any, expected: int 
 @pytest.mark.parametrize(("runner", "kind"), [("generate", "generate"), ("pooling", "embed")])
 def test_probe_asks_what_the_model_does(runner: str, kind: str) -> None:
     assert rendered(engine={"runner": runner, "max_model_len": 8192})["probe"]["kind"] == kind
+
+
+@pytest.mark.parametrize(
+    ("engine", "architecture", "kind"),
+    [
+        ({}, "Qwen3ForCausalLM", "generate"),
+        ({}, "BertModel", "embed"),
+        ({}, "BertForSequenceClassification", "classify"),
+        ({}, "Qwen2ForRewardModel", "pooling"),
+        ({}, "WhisperForConditionalGeneration", "transcribe"),
+        ({"runner": "generate"}, "BertModel", "generate"),
+        ({"runner": "pooling", "convert": "classify"}, "Qwen3ForCausalLM", "classify"),
+        ({"task": "score"}, "Qwen3ForCausalLM", "score"),
+        ({"task": "reward"}, "Qwen3ForCausalLM", "pooling"),
+    ],
+)
+def test_probe_follows_options_and_architecture(engine: dict[str, t.Any], architecture: str, kind: str) -> None:
+    assert _kind(engine, load("0.33.0"), [architecture]) == kind
+
+
+def test_probe_wants_the_adapters() -> None:
+    assert _adapters(["one=/a", {"name": "two", "path": "/b"}]) == ["one", "two"]
+    assert _adapters(None) == []
 
 
 def test_secrets_are_files_and_the_key_is_read_inside(tmp_path: pathlib.Path) -> None:
