@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import pathlib
+import ssl
+import subprocess
 import typing as t
 import urllib.request
 
@@ -15,6 +17,14 @@ import pytest
 from support.fleet import BUILD, Fleet, engine
 
 KEY = "sk-e2e-4b7f0c"
+
+
+def certificate(folder: pathlib.Path) -> dict[str, str]:
+    """A key and the certificate that it signed itself, as secrets."""
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=llm.example"
+    key, cert = folder / "tls.key", folder / "tls.crt"
+    subprocess.run([*make.split(), "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    return {"tls_key": key.read_text(), "tls_cert": cert.read_text()}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +65,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Fleet]:
                 "override_generation_config": {"temperature": 0.5},
             },
             "env": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"},
-            "secrets": {"api_key": KEY},
+            "secrets": {"api_key": KEY, **certificate(made.folder)},
             "offline": True,
         }
     ]
@@ -66,12 +76,15 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Fleet]:
 
 
 def ask(fleet: Fleet, path: str, body: dict[str, t.Any] | None = None) -> t.Any:
+    trusted = ssl.create_default_context(cafile=str(fleet.folder / "tls.crt"))
+    trusted.check_hostname = False
     request = urllib.request.Request(
-        f"http://127.0.0.1:{fleet.first_port}{path}",
+        f"https://127.0.0.1:{fleet.first_port}{path}",
         json.dumps(body).encode() if body else None,
         {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
     )
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=120) as answer:
+    handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted)
+    with urllib.request.build_opener(*handlers).open(request, timeout=120) as answer:
         return json.loads(answer.read())
 
 
@@ -82,7 +95,8 @@ def test_deploy_serves_what_was_declared(fleet: Fleet) -> None:
     assert result["servers"][0]["state"] == "ready"
     stages = [entry["stage"] for entry in result["servers"][0]["timeline"]]
     assert stages[-1] == "ready" and "loading" in stages
-    assert KEY not in played.output
+    assert KEY not in played.output and "PRIVATE KEY" not in played.output
+    assert result["servers"][0]["url"] == f"https://127.0.0.1:{fleet.first_port}"
     (card,) = ask(fleet, "/v1/models")["data"]
     assert (card["id"], card["max_model_len"]) == ("real", 1024)
     answer = ask(
@@ -92,7 +106,8 @@ def test_deploy_serves_what_was_declared(fleet: Fleet) -> None:
     )
     assert answer["usage"]["completion_tokens"] >= 1
     container = fleet.containers()["vllm-real-0"]
-    assert KEY not in json.dumps(container.attrs) and KEY not in container.logs().decode()
+    seen = json.dumps(container.attrs) + container.logs().decode()
+    assert KEY not in seen and "PRIVATE KEY" not in seen
 
 
 def test_second_deploy_touches_nothing(fleet: Fleet) -> None:
