@@ -123,7 +123,7 @@ class Fleet:
 
     def containers(self) -> dict[str, t.Any]:
         """The fleet's containers by name, on every host of the inventory."""
-        found = self.docker.containers.list(all=True, filters={"label": LABEL_FLEET})
+        found = self.docker.containers.list(all=True, filters={"label": LABEL_FLEET}, ignore_removed=True)
         return {one.name: one for one in found if one.labels[LABEL_FLEET].startswith(self.name)}
 
     def identities(self) -> dict[str, tuple[str, str]]:

@@ -86,7 +86,9 @@ class Host:
 
     def containers(self) -> dict[str, t.Any]:
         """The fleet's containers by the last part of their names."""
-        found = self.docker.containers.list(all=True, filters={"label": f"{LABEL_FLEET}={self.fleet}"})
+        found = self.docker.containers.list(
+            all=True, filters={"label": f"{LABEL_FLEET}={self.fleet}"}, ignore_removed=True
+        )
         return {one.name.replace(self.fleet + "-", ""): one for one in found}
 
     def look(self) -> dict[str, t.Any]:
