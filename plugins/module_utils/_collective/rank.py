@@ -220,4 +220,5 @@ def main(task: dict[str, t.Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))
+    # This is a program of the image, and no part of a module there.
+    raise SystemExit(main(json.loads(sys.argv[1])))
