@@ -51,6 +51,12 @@ def serves(own: OwnEngine, server: dict[str, t.Any]) -> bool:
     return bool(own.inside(lambda: served(server)))
 
 
+def replacing(host: Host) -> bool:
+    """Whether a new container runs beside the one that it replaces."""
+    there = host.containers()
+    return "a.previous" in there and "a" in there and there["a"].status == "running"
+
+
 def test_restarted_while_serving(own: OwnEngine, host: Host, fault: Fault) -> None:
     fault.name = "Docker Engine restarted while servers serve"
     servers = [host.server(name) for name in "ab"]
@@ -72,7 +78,7 @@ def test_restarted_during_a_start(own: OwnEngine, host: Host, fault: Fault) -> N
     own.inside(lambda: host.run(server))
     slow = {**server, "env": {"STAND_IN_START_SECONDS": "8"}}
     thread, found = beside(lambda: own.inside(lambda: host.run(slow)))
-    assert until(lambda: "a.previous" in host.containers() and host.containers()["a"].status == "running")
+    assert until(lambda: replacing(host))
     time.sleep(1)
     fault.begins()
     own.stop()
@@ -122,7 +128,7 @@ def test_host_reboot_during_a_replacement(own: OwnEngine, host: Host, fault: Fau
         own.command(sys.executable, "-c", RUN, arguments),
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert until(lambda: "a.previous" in host.containers() and host.containers()["a"].status == "running")
+    assert until(lambda: replacing(host))
     run.kill()
     own.lose_power()
     run.wait()
