@@ -52,6 +52,8 @@ test: ## every test, with a table at the end (logs in .build/logs)
 .PHONY: prepare
 prepare: link compiler ## what the stages of `make test` need: environments, the Docker Engine, the engines' images
 	@tools/sanity.sh prepare
+	@command -v rsync >/dev/null || { echo "installing rsync with apt-get" && apt-get -qq update && \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends rsync >/dev/null; }
 	@tools/venvs.sh lint $(CORES:%=core-%) target-3.9 molecule
 	@tools/docker_engine.sh ensure
 	@tests/engine/engine.sh stand-in
