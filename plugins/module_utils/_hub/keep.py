@@ -164,7 +164,7 @@ def prune(
                 revisions=before["revisions"],
             )
     # A download that runs touches its files all the time.
-    partials = [path for path in _partials(hub_cache, now - max(limits.min_age, 3600))]
+    partials = list(_partials(hub_cache, now - max(limits.min_age, 3600)))
     freed = _freed(found, going) + sum(os.path.getsize(path) for path in partials)
     if not check:
         for one in going:

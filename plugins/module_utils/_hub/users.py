@@ -12,6 +12,7 @@ import traceback
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.keep import User
 
+DOCKER_IMPORT_ERROR = None
 try:
     import docker
     import docker.errors
