@@ -190,11 +190,11 @@ class _Maker:
             )
 
     def _saved(self, asked: _Asked) -> manifest.Image:
-        assert self._store is not None  # _asked found the image there
+        store = t.cast(engine.ImageStore, self._store)  # _asked found the image there
         count = self._far.shared(asked.known.diff_ids)
         base, rest = asked.known.diff_ids[:count], asked.known.diff_ids[count:]
         self._writer.skipped = frozenset(one[7:] for one in base if one not in rest)
-        with self._store.save(asked.known.id) as stream:
+        with store.save(asked.known.id) as stream:
             image = archive.take_apart(stream, self._writer.keep, asked.names, asked.label)
         found = tuple(image.diff_ids())
         if found != asked.known.diff_ids:

@@ -208,8 +208,8 @@ class _Loader:
         return plans
 
     def _known(self, image: manifest.Image, named: t.Mapping[str, engine.Known | None]) -> engine.Known | None:
-        assert self._store is not None
-        for known in [*named.values(), *map(self._store.find, image.ids())]:
+        store = t.cast(engine.ImageStore, self._store)
+        for known in [*named.values(), *map(store.find, image.ids())]:
             if known and self._is(known, image):
                 return known
         return None
@@ -217,8 +217,7 @@ class _Loader:
     def _is(self, known: engine.Known, image: manifest.Image) -> bool:
         """Whether what the Engine has is this image. containerd's store names it by a manifest that it may have
         made."""
-        assert self._store is not None
-        made = not self._store.shares_layers and list(known.diff_ids) == image.diff_ids()
+        made = not t.cast(engine.ImageStore, self._store).shares_layers and list(known.diff_ids) == image.diff_ids()
         return known.id in image.ids() or made
 
     def _find_elsewhere(self, steps: t.Sequence[target.Step]) -> None:
@@ -324,12 +323,12 @@ class _Loader:
     def _load_image(self, plan: _ImagePlan) -> None:
         if plan.contents is None and not plan.tags:
             return
-        assert self._store is not None
+        store = t.cast(engine.ImageStore, self._store)
         if plan.contents is not None:
             parts = [
                 archive.Content(one, self._bundle.size(one), lambda one=one: self._chunks(one)) for one in plan.contents
             ]
-            self._store.load(archive.put_together(plan.image, plan.tags, self._bundle.size, parts), plan.label)
+            store.load(archive.put_together(plan.image, plan.tags, self._bundle.size, parts), plan.label)
             self._written += sum(part.size for part in parts)
         there = self._known(plan.image, {tag: self._store.find(tag) for tag in plan.tags})
         if there is None:
