@@ -114,13 +114,13 @@ def main() -> None:
 
         print(f"{'watching one quiet start of 20 s':52} {one(cost, 20):6.1%} of one core (bar 2 %)")
         for name, env in (("quiet", QUIET), ("50 000 lines a second", FLOOD), ("burst of 100 MiB", BURST)):
-            for words, measure, bar in (
+            for words, measure, most in (
                 ("first 200 of /health to the result", until_ready, 0.5),
                 ("death of the container to its report", until_told, 1.0),
             ):
                 found = [one(measure, env) for _round in range(rounds)]
                 line = f"{words}, {name}"
-                print(f"{line:60} median {statistics.median(found):.2f} s, worst {max(found):.2f} s (bar {bar} s)")
+                print(f"{line:60} median {statistics.median(found):.2f} s, worst {max(found):.2f} s (bar {most} s)")
         print(f"{'six servers that each start in 3 s':52} ready after {one(together, 6, 3):.1f} s")
         print(f"largest memory of the process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
 

@@ -330,16 +330,16 @@ class _Loader:
             ]
             store.load(archive.put_together(plan.image, plan.tags, self._bundle.size, parts), plan.label)
             self._written += sum(part.size for part in parts)
-        there = self._known(plan.image, {tag: self._store.find(tag) for tag in plan.tags})
+        there = self._known(plan.image, {tag: store.find(tag) for tag in plan.tags})
         if there is None:
             raise Refused(
                 f"The Docker Engine took the image {plan.label} and does not have it under its ID "
                 f"{plan.image.ids()[0]}. See the Engine's log; the image must not be used."
             )
         for tag in plan.tags:
-            known = self._store.find(tag)
+            known = store.find(tag)
             if known is None or known.id != there.id:
-                self._store.tag(there.id, tag)
+                store.tag(there.id, tag)
 
 
 def _after(step: target.Step) -> str:

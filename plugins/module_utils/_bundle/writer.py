@@ -230,7 +230,10 @@ class _Rest:
         """The next bytes; they are hashed into whole as well."""
         while length:
             if not self._left:
-                self._left = memoryview(next(self._chunks))
+                more = next(self._chunks, None)
+                if more is None:
+                    raise Refused(f"it ended {length} bytes early")
+                self._left = memoryview(more)
             chunk, self._left = self._left[:length], self._left[length:]
             length -= len(chunk)
             self.taken += len(chunk)

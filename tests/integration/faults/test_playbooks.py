@@ -85,7 +85,7 @@ def test_controller_killed(fleet: Fleet, fault: Fault) -> None:
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
-    assert until(lambda: fleet.containers()), log.read_text(encoding="utf-8")
+    assert until(fleet.containers), log.read_text(encoding="utf-8")
     # The controller and all that it has started here, the module among them.
     os.killpg(run.pid, signal.SIGKILL)
     run.wait()

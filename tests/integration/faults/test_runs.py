@@ -83,7 +83,7 @@ def test_two_runs_at_once(host: t.Any, fault: Fault) -> None:
     fault.name = "two runs at once"
     server = host.server(env={"STAND_IN_START_SECONDS": "2"})
     thread, first = beside(lambda: host.run(server))
-    assert until(lambda: host.containers())
+    assert until(host.containers)
     fault.begins()
     error = host.refused(server)
     fault.ends()

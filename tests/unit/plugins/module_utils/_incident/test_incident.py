@@ -160,7 +160,11 @@ def test_incident_of_a_file_is_read_then_written(tmp_path: pathlib.Path) -> None
         "state_dir": str(tmp_path),
         "plan": None,
     }
-    run = lambda *_arguments, **_options: (1, "", "")  # noqa: E731 - stands for a host without nvidia-smi and dmesg
+
+    def run(*_arguments: object, **_options: object) -> tuple[int, str, str]:
+        """Stands for a host without nvidia-smi and dmesg."""
+        return 1, "", ""
+
     sources = collect.sources(None, {"containers": [], "servers": [], "logs": [str(log)]})
     read = incident.read(sources, params, run, 0.0)
     (subject,) = read["subjects"]

@@ -191,7 +191,7 @@ def test_a_job_is_asked_after_news_and_seldom_without() -> None:
 def test_a_job_is_asked_each_time_when_its_end_is_near(event: dict[str, str]) -> None:
     following = Following("/p")
     following.look(told(**event))
-    assert all([following.look("") or following.asks for _look in range(8)])
+    assert all(following.look("") or following.asks for _look in range(8))
 
 
 def test_a_job_that_was_killed_is_not_followed_for_ever() -> None:
