@@ -54,6 +54,7 @@ prepare: link compiler ## what the stages of `make test` need: environments, the
 	@tools/sanity.sh prepare
 	@command -v rsync >/dev/null || { echo "installing rsync with apt-get" && apt-get -qq update && \
 		DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends rsync >/dev/null; }
+	@tools/sshd.sh >/dev/null || true # the tests that need it are optional, and say what is missing
 	@tools/venvs.sh lint $(CORES:%=core-%) target-3.9 molecule
 	@tools/docker_engine.sh ensure
 	@tests/engine/engine.sh stand-in

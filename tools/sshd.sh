@@ -13,12 +13,18 @@ if [ -x /usr/sbin/sshd ]; then
     echo /usr/sbin/sshd
     exit
 fi
-if [ ! -x "$BUILD/root/usr/sbin/sshd" ]; then
+if [ ! -d "$BUILD/root" ]; then
     command -v apt-get >/dev/null || { echo "sshd: there is no sshd and no apt-get to fetch one: install an SSH server." >&2; exit 1; }
     mkdir -p "$BUILD"
-    (cd "$BUILD" && apt-get -qq download openssh-server libwrap0 >/dev/null 2>&1) ||
-        { echo "sshd: apt-get could not download openssh-server: run apt-get update, then again." >&2; exit 1; }
-    for package in "$BUILD"/*.deb; do dpkg -x "$package" "$BUILD/root"; done
+    exec 9>"$BUILD/lock"
+    flock 9 # a second caller waits until the first one has unpacked everything
+    if [ ! -d "$BUILD/root" ]; then
+        (cd "$BUILD" && apt-get -qq download openssh-server libwrap0 >/dev/null 2>&1) ||
+            { echo "sshd: apt-get could not download openssh-server: run apt-get update, then again." >&2; exit 1; }
+        rm -rf "$BUILD/unpacked"
+        for package in "$BUILD"/*.deb; do dpkg -x "$package" "$BUILD/unpacked"; done
+        mv "$BUILD/unpacked" "$BUILD/root"
+    fi
 fi
 library="$(dirname "$(find "$BUILD/root/usr/lib" "$BUILD/root/lib" -name "libwrap.so.0" 2>/dev/null | head -n 1)")"
 echo "env LD_LIBRARY_PATH=$library $BUILD/root/usr/sbin/sshd"
