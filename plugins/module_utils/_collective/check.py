@@ -27,6 +27,8 @@ LABEL_CHECK = LABEL_PREFIX + "check"
 OVERTIME_SECONDS = 60
 _LOOK_SECONDS = 0.2
 _LAST_LINES_SECONDS = 5.0
+# Of a line that does not end no more is kept.
+_LINE_BYTES = 65536
 
 
 class CheckFailed(FleetError):
@@ -183,8 +185,13 @@ def _follow(engine: Engine, made: str, report: Report, until: float) -> int | No
 
 def _read(engine: Engine, made: str, report: Report) -> None:
     try:
-        for line in engine.log_lines(made):
-            report.line(line)
+        rest = b""
+        for piece in engine.log(made, None):
+            *lines, rest = (rest + piece).split(b"\n")
+            rest = rest[-_LINE_BYTES:]
+            for line in lines:
+                report.line(line.decode("utf-8", "replace").rstrip("\r"))
+        report.line(rest.decode("utf-8", "replace"))
     except FleetError:
         # The stream breaks when the container is removed, which whoever looks at its state sees as well.
         return
