@@ -62,6 +62,7 @@ def test_a_process_has_no_more_than_it_needs(host: t.Any, user: str) -> None:
     assert host.run(server)["changed"] is False
 
 
+@pytest.mark.optional
 @pytest.mark.skipif(not os.path.exists("/dev/fuse"), reason="this kernel has no /dev/fuse to hand out")
 def test_what_is_relaxed_is_what_was_asked_for(host: t.Any) -> None:
     server = host.server(container=RELAXED, read_only_root=False)
