@@ -150,7 +150,6 @@ SAMPLES: list[dict[str, t.Any]] = [
     {"show_hidden_metrics_for_version": "0.31"},
     {"show_hidden_metrics_for_version": "soon"},
     {"api_server_count": 2},
-    {"ssl_keyfile": "/key", "ssl_certfile": "/certificate"},
     {"profiler_config": {"profiler": "torch"}},
     {"ec_transfer_config": {"ec_role": "ec_producer"}},
     {"hf_overrides": {"max_position_embeddings": 2048}},
