@@ -19,9 +19,10 @@ PYTEST :=
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 export ANSIBLE_HOME := $(CURDIR)/.build/ansible
 
-# Two rows, one a core of a small machine: what asks the Docker Engine for much is in the second but for one stage.
-STAGES := lint unit catalogue $(CORES:%=sanity-%) integration-2.20
-STAGES_BESIDE := library faults integration-2.21 integration-2.19 molecule e2e
+# Two rows, one a core of a small machine. The playbooks make containers of the same names on each ansible-core, so their
+# stages follow each other in one row.
+STAGES := lint unit catalogue $(CORES:%=sanity-%) molecule
+STAGES_BESIDE := library faults $(CORES:%=integration-%) e2e
 
 .PHONY: help
 help: ## this list
