@@ -155,8 +155,11 @@ class Converger:
     def _observe(self) -> dict[str, Observed]:
         found, down = {}, self._store.noted_down()
         for one in observe(self._engine, self._wish.fleet):
-            complete = self._store.has_secrets(one.spec)
-            found[one.spec.name] = one._replace(complete=complete, taken_down=one.spec.server in down)
+            found[one.spec.name] = one._replace(
+                complete=self._store.has_secrets(one.spec),
+                taken_down=one.spec.server in down,
+                seen_ready=self._store.was_ready(one.spec.server, one.state.start),
+            )
         return found
 
     def _decide(self, observed: t.Mapping[str, Observed], check_mode: bool) -> tuple[list[Action], list[str]]:

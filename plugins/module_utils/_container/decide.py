@@ -21,13 +21,16 @@ PREVIOUS = ".previous"
 RESTART_POLICY = "unless-stopped"
 # Docker's words for a container whose processes exist and yet cannot serve: only a stop and a start help.
 _STUCK = ("paused", "restarting")
+# Docker's health of a container that has once been healthy since its start, or should have been by now.
+_WAS_READY = ("healthy", "unhealthy")
 
 
 class Observed(t.NamedTuple):
     """A container of the fleet as it is.
 
     healthy: it answers /health with 200; complete: its secret files are on the host; taken_down: an earlier run has
-    stopped it and has not seen it, or what replaces it, serve again.
+    stopped it and has not seen it, or what replaces it, serve again; seen_ready: a run has seen this very start of it
+    become ready.
     """
 
     spec: ContainerSpec
@@ -35,6 +38,15 @@ class Observed(t.NamedTuple):
     healthy: bool
     complete: bool = True
     taken_down: bool = False
+    seen_ready: bool = False
+
+    @property
+    def was_ready(self) -> bool:
+        """Whether it has been ready since its start, or should have been by its deadline.
+
+        The Docker Engine knows it only after its next check, which may be half a minute later.
+        """
+        return self.seen_ready or self.state.health in _WAS_READY
 
     @property
     def serves(self) -> bool:
@@ -202,4 +214,4 @@ def server_state(one: Observed | None) -> str:
         return one.state.status
     if one.healthy:
         return "ready"
-    return "loading" if one.state.health in (None, "starting") else "unhealthy"
+    return "unhealthy" if one.was_ready else "loading"

@@ -44,6 +44,11 @@ class ContainerState(t.NamedTuple):
     restart_policy: str
     health: str | None
 
+    @property
+    def start(self) -> str:
+        """What tells this start of this container from every other one."""
+        return f"{self.id} {self.started_at}"
+
 
 def observed_image(inspect: t.Mapping[str, t.Any]) -> Image:
     """What a container inherits from the image of this inspection."""

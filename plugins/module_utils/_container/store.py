@@ -9,6 +9,7 @@
 <state_dir>/secrets/<server>/<mark>/  one file a secret, 0600, mounted into the container
 <state_dir>/generations/<server>.json  the definitions that became ready (generations.py), 0600
 <state_dir>/down/<server>             says that a run has stopped a server that is to serve again
+<state_dir>/ready/<server>            names the start of its container that was seen to be ready
 <state_dir>/cache/<image>/<kind>/     kernels that engines have compiled, for each image, kind of GPU and user
 <state_dir>/failed/<server>.log       the whole log of the last start that failed, 0600
 <state_dir>/measured.jsonl            what starts have told of their memory (measured.py), 0644
@@ -41,6 +42,7 @@ class Store:
         self._secrets = os.path.join(self.folder, "secrets")
         self._generations = os.path.join(self.folder, "generations")
         self._down = os.path.join(self.folder, "down")
+        self._ready = os.path.join(self.folder, "ready")
 
     @contextlib.contextmanager
     def locked(self, purpose: str) -> t.Iterator[None]:
@@ -144,12 +146,26 @@ class Store:
         """The servers that runs have stopped and not seen serving again."""
         return set(os.listdir(self._down)) if os.path.isdir(self._down) else set()
 
+    def note_ready(self, server: str, start: str) -> None:
+        """This start of the server's container was seen to be ready; see ContainerState.start."""
+        path = os.path.join(self._ready, server)
+        with _told("write", path):
+            os.makedirs(self._ready, mode=0o700, exist_ok=True)
+            _write_private(path, start.encode(), None)
+
+    def was_ready(self, server: str, start: str) -> bool:
+        """Whether this start was seen to be ready; who may not read the folder does not know it."""
+        try:
+            return _read(os.path.join(self._ready, server)) == start
+        except (OSError, UnicodeDecodeError):
+            return False
+
     def forget(self, server: str) -> None:
         """Remove what is kept of a server whose containers are gone."""
         self.drop_secrets(server, ())
-        path = os.path.join(self._generations, server + _JSON)
-        with _told("remove", path), contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        for path in (os.path.join(self._generations, server + _JSON), os.path.join(self._ready, server)):
+            with _told("remove", path), contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
     def read_secrets(self, server: str, mark: str | None) -> dict[str, str]:
         """The secrets of this mark by name; none where their files are not there."""

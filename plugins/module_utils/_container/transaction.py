@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import time
 import typing as t
@@ -167,6 +168,8 @@ class Start:
             # Only a server that was once ready is brought back by the Engine; one that cannot start would be started
             # for ever.
             self._engine.set_restart_policy(self._name, RESTART_POLICY)
+        if self._must_run:
+            self._note_ready()
         if self._action.former is not None:
             self._end(self._name + PREVIOUS, self._action.former)
             self._engine.remove(self._name + PREVIOUS)
@@ -178,6 +181,14 @@ class Start:
         ended = end(self._engine, container, spec, self._name, at_most)
         if ended.exit_code is not None:
             self._ended.append(ended)
+
+    def _note_ready(self) -> None:
+        inspect = None
+        # Where the Engine is away just now, its own checks of the container tell it later.
+        with contextlib.suppress(EngineUnreachable):
+            inspect = self._engine.inspect(self._name)
+        if inspect is not None:
+            self._store.note_ready(self._name, observed_state(inspect).start)
 
     def _result(self) -> dict[str, t.Any]:
         """How the start came out, as a generation keeps it."""
@@ -301,6 +312,7 @@ class Start:
             return f"the former container is back, and did not start: {error}"
         if failure:
             return f"the former container is back, and did not become ready: {failure.reason}"
+        self._note_ready()
         return SERVES_AGAIN
 
     def _new_watch(self) -> Watch:

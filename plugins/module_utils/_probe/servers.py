@@ -22,8 +22,6 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._probe.look import L
 
 # Servers that are looked at at the same time.
 _LOOKED_AT_ONCE = 16
-# Docker's health of a container that has once been healthy since its start, or should have been by now.
-_WAS_READY = ("healthy", "unhealthy")
 # The file of a server's secrets that holds its API key.
 _KEY_FILE = "api_key"
 
@@ -37,7 +35,11 @@ class Depth(t.NamedTuple):
 
 def fleet_servers(engine: Engine, fleet: str, store: Store, depth: Depth) -> list[dict[str, t.Any]]:
     """Every server of the fleet, sorted by name. A container kept from a replacement is no server."""
-    servers = [one for one in observe(engine, fleet) if not one.spec.name.endswith(PREVIOUS)]
+    servers = [
+        one._replace(seen_ready=store.was_ready(one.spec.server, one.state.start))
+        for one in observe(engine, fleet)
+        if not one.spec.name.endswith(PREVIOUS)
+    ]
     cards = _cards() if depth.metrics and any(one.spec.gpus for one in servers) else {}
     with concurrent.futures.ThreadPoolExecutor(max_workers=_LOOKED_AT_ONCE) as pool:
         described = pool.map(lambda one: _describe(one, store, depth, cards), servers)
@@ -82,7 +84,7 @@ def _look(one: Observed, server: endpoint.Server, depth: Depth) -> Look:
         return Look(liveness.State(state.status, f"its container is {state.status}{ended}"), "")
     if one.healthy and not (depth.probe or depth.metrics):
         return Look(liveness.State(liveness.READY, "/health answers"), "")
-    return look(server, state.health in _WAS_READY, one.spec.argv, depth.probe)
+    return look(server, one.was_ready, one.spec.argv, depth.probe)
 
 
 def _api_key(spec: ContainerSpec, store: Store) -> str | None:

@@ -78,7 +78,7 @@ def test_frozen_engine(host: t.Any, fault: Fault) -> None:
     os.kill(pid, signal.SIGSTOP)
     state = info(host)["state"]
     fault.ends()
-    assert state != "ready"
+    assert state == "unreachable"
     assert not served(server)
     done = host.run(server, state="restarted")
     assert done["servers"][0]["state"] == "ready" and served(server)

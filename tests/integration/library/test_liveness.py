@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import signal
 import threading
 import time
 import typing as t
@@ -58,6 +60,14 @@ def post(server: dict[str, t.Any], path: str, body: dict[str, t.Any], wait: bool
     thread.start()
     if wait:
         thread.join()
+
+
+def freeze(container: t.Any) -> None:
+    """Stop the server's process, the one that is not the init, where it stands."""
+    top = container.top()
+    pid, command = top["Titles"].index("PID"), top["Titles"].index("CMD")
+    rows = [row for row in top["Processes"] if "vllm" in row[command] and "docker-init" not in row[command]]
+    os.kill(int(rows[0][pid]), signal.SIGSTOP)
 
 
 def test_a_start_and_an_end(host: t.Any) -> None:
@@ -117,6 +127,16 @@ def test_a_frozen_engine_behind_a_200_is_found(host: t.Any, busy: bool) -> None:
 def test_a_dead_engine_behind_a_server_that_stays(host: t.Any) -> None:
     host.run(host.server(env={"STAND_IN_DEAD_AFTER": "1"}))
     assert "503" in until(host, "engine_dead")["why"]
+
+
+def test_what_freezes_or_dies_just_after_it_was_ready_is_not_loading(host: t.Any) -> None:
+    """The Docker Engine's own check, of which the first comes after half a minute, has not seen it yet."""
+    server = host.server()
+    host.run(server)
+    freeze(host.containers()["a"])
+    (one,) = tell(host)
+    assert (one["state"], one["why"]) == ("unreachable", "nothing answers /health")
+    assert host.run(server, check=True)["servers"][0]["state"] == "unhealthy"
 
 
 def test_sleep_is_no_illness(host: t.Any) -> None:

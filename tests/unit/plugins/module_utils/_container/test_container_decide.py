@@ -59,13 +59,15 @@ def there(
     health: str | None = None,
     server: str | None = None,
     taken_down: bool = False,
+    seen_ready: bool = False,
     **changes: t.Any,
 ) -> Observed:
     """A container of the fleet; ready by default when it runs."""
     running = status in ("running", "paused")
     state = ContainerState("id", status, running, 0, False, "", "", 0, policy, health)
     one = spec(name, server or name.replace(".previous", ""), **changes)
-    return Observed(one, state, running and status != "paused" if healthy is None else healthy, complete, taken_down)
+    answers = running and status != "paused" if healthy is None else healthy
+    return Observed(one, state, answers, complete, taken_down, seen_ready)
 
 
 OLD = {"argv": ("vllm", "old")}
@@ -225,6 +227,7 @@ def test_decide_end(state: str, prune: bool, expected: list[tuple[str, str]]) ->
         (there(), "ready"),
         (there(healthy=False), "loading"),
         (there(healthy=False, health="starting"), "loading"),
+        (there(healthy=False, health="starting", seen_ready=True), "unhealthy"),
         (there(healthy=False, health="healthy"), "unhealthy"),
         (there(healthy=False, health="unhealthy"), "unhealthy"),
         (there(status="exited"), "exited"),

@@ -99,6 +99,16 @@ def test_other_secrets_are_dropped_and_the_kept_ones_stay(tmp_path: pathlib.Path
     assert store.servers() == []
 
 
+def test_only_the_start_that_was_seen_ready_was_ready(tmp_path: pathlib.Path) -> None:
+    store = Store(str(tmp_path))
+    assert not store.was_ready("a", "id then")
+    store.note_ready("a", "id then")
+    assert [store.was_ready("a", start) for start in ("id then", "id later", "other then")] == [True, False, False]
+    store.forget("a")
+    store.forget("a")
+    assert not store.was_ready("a", "id then")
+
+
 def container(mark: str | None) -> ContainerSpec:
     """A container with secrets of this mark."""
     named = {"name": "a", "model": "a", "image": "i", "entrypoint": ["vllm"], "command": [], "env": {}, "mounts": []}
