@@ -63,22 +63,24 @@ prepare: link compiler ## what the stages of `make test` need: environments, the
 	@tests/engine/engine.sh model
 
 .PHONY: test-fast
-test-fast: link compiler ## ruff, yamllint and the unit tests: what to run while working
+test-fast: link compiler ## ruff, mypy, yamllint and the unit tests: what to run while working
 	@tools/venvs.sh lint core-2.19
-	@$(MAKE) lint-python lint-yaml
+	@$(MAKE) lint-python lint-types lint-yaml
 	.build/venv-core-2.19/bin/python -m pytest -q tests/unit -n 2 $(PYTEST)
 
 LINT := .build/venv-lint/bin
-LINTERS := lint-python lint-yaml lint-ansible lint-docs lint-changelog
+LINTERS := lint-python lint-types lint-yaml lint-ansible lint-docs lint-changelog
 
 .PHONY: lint
-lint: link ## ruff, yamllint, ansible-lint, documentation and changelog; goes on after a failure
+lint: link ## ruff, mypy, yamllint, ansible-lint, documentation and changelog; goes on after a failure
 	@tools/venvs.sh lint
 	@$(MAKE) --keep-going $(LINTERS)
 
 .PHONY: $(LINTERS)
 lint-python:
 	$(LINT)/ruff check
+lint-types:
+	$(LINT)/mypy
 lint-yaml:
 	$(LINT)/yamllint --strict .
 lint-ansible:
@@ -235,4 +237,4 @@ link: ## the tree .build/collections, in which the collection stands as ansible 
 .PHONY: clean
 clean: ## remove what was made in .build, but for the engine images' cache
 	rm -rf .build/venv-* .build/stage .build/sanity-home .build/pythons .build/uv-python .build/target-lib .build/molecule .build/tests \
-		.build/collections .build/ansible .build/results .build/logs .ansible .ruff_cache .pytest_cache
+		.build/collections .build/ansible .build/results .build/logs .build/mypy_cache .ansible .ruff_cache .pytest_cache

@@ -34,6 +34,7 @@ from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validator import (
     is_sound,
     read_subjects,
     shape_of,
+    weights_of,
     without_version,
 )
 
@@ -250,7 +251,7 @@ def _tried(
     spec = _changed(subject.spec, changes)
     asked, _faults = read_asked(spec.engine, spec.env, subject.packages(release))
     chosen = settings(release.version, asked, shape, device)
-    return Tried(chosen, estimate(profile["weights"], shape, chosen, device, subject.earlier))
+    return Tried(chosen, estimate(weights_of(profile), shape, chosen, device, subject.earlier))
 
 
 def _changed(spec: ModelSpec, engine: t.Mapping[str, t.Any]) -> ModelSpec:
@@ -285,10 +286,10 @@ def _odd_device(where: str, device: t.Mapping[str, t.Any]) -> list[Problem]:
 
 
 def _kind(device: t.Mapping[str, t.Any]) -> Kind:
-    size = _number(device["memory_gib"]) * GIB if "memory_gib" in device else _number(device["memory_bytes"])
-    capability = _number(device["compute_capability"]) if "compute_capability" in device else None
-    whole = None if capability is None else round(capability * 10)
-    return Kind(Device("gpu", device["name"].strip(), int(size), whole), int(_number(device.get("count", 1))))
+    """A device in which nothing is odd: its numbers are numbers, or texts that are."""
+    size = float(device["memory_gib"]) * GIB if "memory_gib" in device else float(device["memory_bytes"])
+    whole = round(float(device["compute_capability"]) * 10) if "compute_capability" in device else None
+    return Kind(Device("gpu", device["name"].strip(), int(size), whole), int(float(device.get("count", 1))))
 
 
 def _number(value: t.Any) -> float | None:

@@ -142,7 +142,7 @@ class Subject:
     def ledger(self, release: Release, profile: t.Mapping[str, t.Any] | None, device: Device) -> Ledger:
         """The memory on a device, with the model's files as some host has them. Raises Unreadable."""
         shape, chosen = self._settled(release, profile, device)
-        return estimate(profile["weights"], shape, chosen, device, self.earlier)
+        return estimate(weights_of(profile), shape, chosen, device, self.earlier)
 
     def expected_memory(
         self, release: Release, profile: t.Mapping[str, t.Any], device: Device, ledger: Ledger
@@ -296,13 +296,23 @@ def entrypoint_of(subject: Subject, release: Release) -> list[str]:
     return list(subject.spec.entrypoint or own or release.entrypoint or ("vllm", "serve"))
 
 
+def weights_of(profile: t.Mapping[str, t.Any] | None) -> t.Mapping[str, t.Any]:
+    """What is known of the weights, of the model's files. Raises Unreadable."""
+    return _readable(profile)["weights"]
+
+
 def shape_of(profile: t.Mapping[str, t.Any] | None) -> Geometry:
     """What the memory depends on, of the model's files. Raises Unreadable with what is not known of them."""
+    known = _readable(profile)
+    return geometry(known["config"], known["text_config_path"])
+
+
+def _readable(profile: t.Mapping[str, t.Any] | None) -> t.Mapping[str, t.Any]:
     if profile is None:
         raise Unreadable("the model's files are not there yet, the engine fetches them")
     if not profile["weights"]:
         raise Unreadable("no size of its weights can be read")
-    return geometry(profile["config"], profile["text_config_path"])
+    return profile
 
 
 def device_of(offer: Offer, gpu: Gpu | None) -> Device:

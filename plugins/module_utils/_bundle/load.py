@@ -81,10 +81,13 @@ def order_of(given: t.Mapping[str, t.Any]) -> Order:
     """The order of a module's arguments. Raises Refused for an owner, a group or a mode that does not exist."""
     faults = []
     ids = []
-    for key, find, field in (("owner", pwd.getpwnam, 2), ("group", grp.getgrnam, 2)):
+    for key, find in (
+        ("owner", lambda name: pwd.getpwnam(name).pw_uid),
+        ("group", lambda name: grp.getgrnam(name).gr_gid),
+    ):
         value = given[key]
         try:
-            ids.append(-1 if value is None else int(value) if value.isdigit() else int(find(value)[field]))
+            ids.append(-1 if value is None else int(value) if value.isdigit() else find(value))
         except KeyError:
             faults.append(f"{key} '{names.shown(value)}' does not exist on this host")
     if not re.fullmatch(r"0?[0-7]{3}", given["mode"]):

@@ -337,6 +337,7 @@ class _Reader:
         executable = value.get("executable")
         if not isinstance(executable, bool):
             self.faults.append(f"executable of '{names.shown(path)}' is neither true nor false")
+            executable = False
         return File(kind, path, self._hex(value.get("content"), f"the content of '{names.shown(path)}'"), executable)
 
     def _keys(self, value: t.Any, wanted: str, where: str) -> None:

@@ -144,7 +144,7 @@ def check(params: t.Mapping[str, t.Any], dry: bool) -> dict[str, t.Any]:
             "offline."
         )
     spec = container(params, observed_image(found), f"gpufleet-check-{random.randrange(16**8):08x}")
-    told = {"task": task(params), "env": dict(spec.env), "sizes": [], "ranks": [], "transports": []}
+    told: dict[str, t.Any] = {"task": task(params), "env": dict(spec.env), "sizes": [], "ranks": [], "transports": []}
     if dry:
         return told
     began = time.monotonic()

@@ -253,7 +253,7 @@ class Converger:
         starts = {action.name: self._start(action, action.name in both) for action in rest if action.starts}
 
         def do(step: Step) -> Outcome:
-            action = rest[step.index]
+            action = rest[step.place]
             if not action.starts:
                 return self._end(action)
             start = starts[action.name]
@@ -263,10 +263,10 @@ class Converger:
         skipped: dict[int, str] = {}
         for step, result in carry_out(order(rest), do, lambda outcome: outcome.problem is not None):
             if isinstance(result, Skipped):
-                skipped[step.index] = f"waits for what {rest[result.because.index].name} leaves or has"
+                skipped[step.place] = f"waits for what {rest[result.because.place].name} leaves or has"
             elif step.kind != MAKE_WAY or result.problem:
                 # What it ended to make way is told with the rest of it.
-                ended[step.index] = result
+                ended[step.place] = result
                 keep(self._store.folder, [result.measurement] if result.measurement else [])
         for index in skipped:
             if rest[index].starts:

@@ -29,10 +29,10 @@ _ANY_ADDRESS = ("", "0.0.0.0", "::")
 
 
 class Step(t.NamedTuple):
-    """kind: DO or MAKE_WAY; index: of the action in the list that was ordered."""
+    """kind: DO or MAKE_WAY; place: of the action in the list that was ordered."""
 
     kind: str
-    index: int
+    place: int
 
 
 def order(actions: t.Sequence[Action]) -> dict[Step, frozenset[Step]]:

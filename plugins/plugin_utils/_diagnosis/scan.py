@@ -171,7 +171,7 @@ def _places(
     return places
 
 
-def scan(source: str, lines: t.Iterable[str] | t.Iterable[tuple[int, str]]) -> Scan:
+def scan(source: str, lines: t.Iterable[str | tuple[int, str]]) -> Scan:
     """Read one log. lines: texts, or texts with their numbers where some were left out."""
     state = _State(source)
     block: list[tuple[int, str]] = []

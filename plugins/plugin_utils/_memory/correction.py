@@ -271,7 +271,7 @@ def _fault(figures: t.Mapping[str, float], load: Load, then: Terms) -> str | Non
     if any(figures.get(name, 0.0) < -_ROUNDING for name in ("activation_gib", "non_torch_gib")):
         return "it tells of less than no memory"
     budget = _budget(figures, load)
-    if load.get("kv_cache_memory_bytes") or None in (budget, weights, kv):
+    if load.get("kv_cache_memory_bytes") or budget is None or weights is None or kv is None:
         return None
     if weights + kv > budget + _ROUNDING:
         return f"it tells of {weights:g} GiB of weights and {kv:g} of KV cache in a budget of {budget:.2f}"

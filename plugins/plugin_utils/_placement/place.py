@@ -242,11 +242,11 @@ def _mismatch(gpu: Gpu, selector: GpuSelector) -> str | None:
         reasons.append(f"its name is {gpu.name}")
     if selector.memory is not None and gpu.total < selector.memory * _NOMINAL:
         reasons.append(f"its memory is {gpu.total / GIB:.1f} GiB")
-    wanted = selector.compute_capability
-    if wanted is not None and gpu.compute_capability is None:
+    wanted, capability = selector.compute_capability, gpu.compute_capability
+    if wanted is not None and capability is None:
         reasons.append("its compute capability is unknown")
-    elif wanted is not None and gpu.compute_capability < wanted:
-        reasons.append("its compute capability is {}.{}".format(*gpu.compute_capability))
+    elif wanted is not None and capability is not None and capability < wanted:
+        reasons.append("its compute capability is {}.{}".format(*capability))
     return " and ".join(reasons) or None
 
 

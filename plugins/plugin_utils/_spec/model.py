@@ -80,7 +80,7 @@ class Listen(_Strict):
         IPvAnyAddress,
         WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
         Field(description="IP address of the host; loopback by default.", validate_default=True),
-    ] = "127.0.0.1"
+    ] = "127.0.0.1"  # type: ignore[assignment]  # validate_default makes an address of it
     port: t.Annotated[Port, Field(description="TCP port; auto takes a free one of the host's range and keeps it.")] = (
         "auto"
     )

@@ -133,7 +133,7 @@ def _adapters(engine: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, str]]:
     modules = engine.get("lora_modules")
     for module in modules if isinstance(modules, list) else [modules]:
         mapping = _mapping(module)
-        path = mapping.get("path") if mapping else _text(module).partition("=")[2] if _text(module) else None
+        path = mapping.get("path") if mapping else (_text(module) or "").partition("=")[2]
         if path := _text(path):
             yield path, "engine.lora_modules"
     for path in (_mapping(engine.get("default_mm_loras")) or {}).values():

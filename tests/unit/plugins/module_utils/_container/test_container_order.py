@@ -81,7 +81,7 @@ ORDERS: list[tuple[str, list[Action], dict[str, str]]] = [
 @pytest.mark.parametrize(("actions", "expected"), [row[1:] for row in ORDERS], ids=[row[0] for row in ORDERS])
 def test_order(actions: list[Action], expected: dict[str, str]) -> None:
     def shown(step: t.Any) -> str:
-        action = actions[step.index]
+        action = actions[step.place]
         name = f"{action.name} drop" if action.kind == "drop" else action.name
         return f"({name})" if step.kind == "make way" else name
 
