@@ -4,16 +4,24 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from pathlib import Path
 
 TOOL = runpy.run_path(str(Path(__file__).resolve().parents[2] / "tools/diagnosis/score.py"))
+MESSAGES = Path(__file__).with_name("fixtures") / "failures/messages.json"
 
 
 def test_known_causes_are_first_on_their_own_samples() -> None:
     result = TOOL["score"](TOOL["own_samples"]())
     assert result["samples"] == result["first"] >= 150
     assert result["missed"] == []
+
+
+def test_messages_of_public_reports_show_their_causes_first() -> None:
+    result = TOOL["score"](json.loads(MESSAGES.read_text(encoding="utf-8")))
+    assert (result["missed"], result["false"]) == ([], [])
+    assert result["first"] >= 180 and result["healthy"] >= 10
 
 
 def test_misses_and_false_matches_are_listed() -> None:
