@@ -447,6 +447,13 @@ def stop(_signal: int, _frame: object) -> None:
     os._exit(0)
 
 
+def harmed(number: int, _frame: object) -> None:
+    """SIGUSR1 freezes the engine, SIGUSR2 kills it while the server stays; the log says when it is so."""
+    event, word = (FREEZE, "frozen") if number == signal.SIGUSR1 else (DEAD, "dead")
+    event.set()
+    log(f"stand-in: {word}")
+
+
 def engine_dies() -> None:
     """The engine process dies after the start: vLLM's API server then ends with exit code 0."""
     exited = "[shutdown] MPClient: engine core exited unexpectedly; starting cleanup"
@@ -499,6 +506,8 @@ def main() -> None:
     """The command line `vllm`."""
     signal.signal(signal.SIGTERM, stop)  # process 1 of a container has no default for it
     signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGUSR1, harmed)
+    signal.signal(signal.SIGUSR2, harmed)
     if sys.argv[1:2] in (["--version"], ["-v"]):
         print(VERSION)
         return
