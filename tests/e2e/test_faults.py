@@ -18,10 +18,9 @@ import typing as t
 import pytest
 from integration.library.conftest import Host
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
-from ansible_collections.gpufleet.vllm.plugins.module_utils._probe.servers import Depth, fleet_servers
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe.metrics import figures
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.explain import explain_failures
 from support.faults import Deaths, Fault, beside, served, until
 from support.fleet import BUILD, engine
@@ -33,6 +32,8 @@ HUB = "/var/hub"
 STARTS = 600
 DRAIN = 240
 LENGTH = 1024
+SEQUENCES = 8
+ROUNDS = 4
 
 
 class Watched(Host):
@@ -64,7 +65,7 @@ class Watched(Host):
             "float32",
             "--enforce-eager",
             "--max-num-seqs",
-            "8",
+            str(SEQUENCES),
             "--kv-cache-memory-bytes",
             str(2**27),
         ]
@@ -169,20 +170,20 @@ def test_starts_that_fail(
     fault.seen(failure["text"], "the other server serves on; nothing is left of this one")
 
 
-def complete(server: dict[str, t.Any], tokens: int) -> tuple[int, int]:
-    """Status of a request for so many tokens, and how many came."""
+def complete(server: dict[str, t.Any], tokens: int, times: int = 1) -> tuple[int, int]:
+    """Status of a request for so many tokens so many times, and how many came in all."""
     connection = http.client.HTTPConnection("127.0.0.1", server["listen"]["port"], timeout=STARTS)
-    body = {"model": "a", "prompt": "Hello", "max_tokens": tokens, "ignore_eos": True, "temperature": 0}
+    body = {"model": "a", "prompt": "Hello", "max_tokens": tokens, "n": times, "ignore_eos": True, "seed": 1}
     connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
     answer = connection.getresponse()
     content = json.loads(answer.read())
     return answer.status, content.get("usage", {}).get("completion_tokens", 0)
 
 
-def running(host: Watched) -> bool:
+def running(server: dict[str, t.Any]) -> bool:
     """Whether the engine works on a request."""
-    (info,) = fleet_servers(Engine(), host.fleet, Store(str(host.state_dir)), Depth(True, False))
-    return bool(info["metrics"] and info["metrics"]["requests_running"])
+    answer = endpoint.get(endpoint.Server("127.0.0.1", server["listen"]["port"]), "/metrics", timeout=30)
+    return bool(figures(answer.body)["requests_running"])
 
 
 def test_engine_killed(host: Watched, server: dict[str, t.Any], fault: Fault) -> None:
@@ -221,13 +222,14 @@ def test_drift_and_rollback(host: Watched, server: dict[str, t.Any], fault: Faul
 
 def test_stopped_while_a_request_runs(host: Watched, server: dict[str, t.Any], fault: Fault) -> None:
     fault.name, fault.engine = "stopped while a request runs", ENGINE
-    thread, found = beside(lambda: complete(server, 900))
-    assert until(lambda: running(host))
+    # Long enough to be seen and to be stopped on any machine, for it is done in as many rounds as the engine has room.
+    thread, found = beside(lambda: complete(server, 900, SEQUENCES * ROUNDS))
+    assert until(lambda: running(server)), found
     fault.begins()
     done = host.run(server, state="stopped")
     fault.ends()
     thread.join()
-    assert found == [(200, 900)], found
+    assert found == [(200, 900 * SEQUENCES * ROUNDS)], found
     container = host.containers()["a"]
     assert container.status == "exited" and not container.attrs["State"]["OOMKilled"]
     assert [one["action"] for one in done["actions"]] == ["stop"]

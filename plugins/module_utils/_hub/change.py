@@ -55,14 +55,15 @@ def bring(repo: Repo, request: Request, state: State | None, check: bool, tell: 
             f"the cache {repo.hub_cache}. Run this as a user who may write there (become).",
             kind="unwritable",
         )
-    repo.prepare(state.listing.commit)
+    repo.make_folder(os.path.dirname(repo.lock_path))
 
     def waiting(holder: str) -> None:
         tell("waiting", holder=holder)
 
     with RepoLock(repo.lock_path, waiting, request.lock_seconds):
-        # Who held the lock may have brought it.
+        # Who held the lock may have brought it, or removed the repo.
         fresh = Repo(repo.hub_cache, repo.repo_id, repo.access)
+        fresh.prepare(state.listing.commit)
         return _Bringing(fresh, request, look(fresh, state.listing, request.wanted), hub, tell).run()
 
 

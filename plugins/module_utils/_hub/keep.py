@@ -13,16 +13,19 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import time
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.listing import COMMIT
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.lock import RepoLock
-from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.store import OWN, Access, Repo
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.store import LOCKS, OWN, Access, Repo
 
 _FOLDER = re.compile(r"models--(.+)")
 _LOCK_SECONDS = 5
+# Another host may be at it.
+_PRUNE_SECONDS = 600
 _GB = 10**9
 # Partial files of downloads that nobody goes on with.
 _PARTIAL = (".incomplete", ".segments")
@@ -74,14 +77,22 @@ def revisions(hub_cache: str) -> list[Revision]:
     for name in _listed(hub_cache):
         match = _FOLDER.fullmatch(name)
         if match:
-            repo = os.path.join(hub_cache, name)
-            refs = _refs(os.path.join(repo, "refs"))
-            snapshots = os.path.join(repo, "snapshots")
-            for commit in _listed(snapshots):
-                if COMMIT.fullmatch(commit):
-                    named = tuple(sorted(ref for ref, target in refs.items() if target == commit))
-                    found.append(_revision(match[1].replace("--", "/", 1), os.path.join(snapshots, commit), named))
+            found += _revisions_of(os.path.join(hub_cache, name), match[1].replace("--", "/", 1))
     return sorted(found)
+
+
+def _revisions_of(path: str, repo: str) -> list[Revision]:
+    """Every revision of the repo whose folder this is."""
+    refs = _refs(os.path.join(path, "refs"))
+    found = []
+    for commit in _listed(os.path.join(path, "snapshots")):
+        if COMMIT.fullmatch(commit):
+            named = tuple(sorted(ref for ref, target in refs.items() if target == commit))
+            try:
+                found.append(_revision(repo, os.path.join(path, "snapshots", commit), named))
+            except FileNotFoundError:
+                continue  # another host has just removed it
+    return found
 
 
 def _revision(repo: str, path: str, refs: tuple[str, ...]) -> Revision:
@@ -135,7 +146,7 @@ def report(hub_cache: str, kept: t.Sequence[Kept], users: t.Sequence[User]) -> d
             for one in found
         ],
         "total_bytes": _size(found),
-        "partial_bytes": sum(os.path.getsize(path) for path in _partials(hub_cache, 0)),
+        "partial_bytes": sum(size for _path, size in _partials(hub_cache, 0)),
     }
 
 
@@ -143,6 +154,18 @@ def prune(
     hub_cache: str, kept: t.Sequence[Kept], users: t.Sequence[User], limits: Limits, check: bool
 ) -> dict[str, t.Any]:
     """Remove what nobody needs. Raises FleetError when the quota cannot be kept; then nothing was removed."""
+    if check or not os.path.isdir(hub_cache):
+        return _pruned(hub_cache, kept, users, limits, check)
+    whole = os.path.join(hub_cache, LOCKS, f"{OWN}-prune.lock")
+    Repo(hub_cache, "", _owner(hub_cache)).make_folder(os.path.dirname(whole))
+    # Of several hosts that share the cache the second finds nothing left to do.
+    with RepoLock(whole, lambda holder: None, _PRUNE_SECONDS):
+        return _pruned(hub_cache, kept, users, limits, check)
+
+
+def _pruned(
+    hub_cache: str, kept: t.Sequence[Kept], users: t.Sequence[User], limits: Limits, check: bool
+) -> dict[str, t.Any]:
     before = report(hub_cache, kept, users)
     found = revisions(hub_cache) if before["revisions"] else []
     now = time.time()
@@ -164,11 +187,11 @@ def prune(
                 revisions=before["revisions"],
             )
     # A download that runs touches its files all the time.
-    partials = list(_partials(hub_cache, now - max(limits.min_age, 3600)))
-    freed = _freed(found, going) + sum(os.path.getsize(path) for path in partials)
+    partials = dict(_partials(hub_cache, now - max(limits.min_age, 3600)))
+    freed = _freed(found, going) + sum(partials.values())
     if not check:
         for one in going:
-            _remove(hub_cache, one, [other for other in found if other not in going])
+            _remove(hub_cache, one)
         for path in partials:
             _unlink(path)
     stays = {f"{one.repo} {one.commit}": sum(one.blobs.values()) for one in found}
@@ -176,7 +199,7 @@ def prune(
     return {
         "changed": bool(going or partials),
         "removed": [{"repo": one.repo, "commit": one.commit, "bytes": sum(one.blobs.values())} for one in going],
-        "removed_partials": partials,
+        "removed_partials": list(partials),
         "freed_bytes": freed,
         "total_bytes": before["total_bytes"],
         "revisions": before["revisions"],
@@ -230,11 +253,14 @@ def _freed(found: t.Sequence[Revision], going: t.Sequence[Revision]) -> int:
     return _size(found) - _size([one for one in found if one not in going])
 
 
-def _remove(hub_cache: str, one: Revision, others: t.Sequence[Revision]) -> None:
+def _remove(hub_cache: str, one: Revision) -> None:
     """Remove a revision; refs first, for the hub's client takes a ref without a snapshot for a broken cache."""
-    repo = Repo(hub_cache, one.repo, Access())
+    repo = Repo(hub_cache, one.repo, _owner(hub_cache))
     repo.make_folder(os.path.dirname(repo.lock_path))
     with RepoLock(repo.lock_path, lambda holder: None, _LOCK_SECONDS):
+        # A download may have brought another revision since, which shares blobs with this one and took its ref.
+        now = {other.commit: other for other in _revisions_of(repo.path, one.repo)}
+        one = now.pop(one.commit, one)
         for ref in one.refs:
             _unlink(os.path.join(repo.path, "refs", *ref.split("/")))
         for path in (
@@ -243,12 +269,18 @@ def _remove(hub_cache: str, one: Revision, others: t.Sequence[Revision]) -> None
         ):
             _unlink(path)
         shutil.rmtree(one.path)
-        shared = {blob for other in others for blob in other.blobs}
+        shared = {blob for other in now.values() for blob in other.blobs}
         for blob in one.blobs:
             if blob not in shared:
                 _unlink_blob(hub_cache, blob)
-    if not any(other.repo == one.repo for other in others) and not _listed(os.path.join(repo.path, "snapshots")):
-        shutil.rmtree(repo.path)
+        if not now and not _listed(os.path.join(repo.path, "snapshots")):
+            shutil.rmtree(repo.path)
+
+
+def _owner(hub_cache: str) -> Access:
+    """Whose the locks are to be: who has the cache must be able to take them after root made them."""
+    status = os.stat(hub_cache)
+    return Access(status.st_uid, status.st_gid) if os.geteuid() == 0 else Access()
 
 
 def _unlink_blob(hub_cache: str, blob: str) -> None:
@@ -268,14 +300,18 @@ def _is_linked(hub_cache: str, target: str) -> bool:
     return False
 
 
-def _partials(hub_cache: str, before: float) -> t.Iterator[str]:
-    """Partial files; those last written before a time, or all when that is 0."""
+def _partials(hub_cache: str, before: float) -> t.Iterator[tuple[str, int]]:
+    """Path and bytes of partial files; of those last written before a time, or of all when that is 0."""
     for name in _listed(hub_cache):
         blobs = os.path.join(hub_cache, name, "blobs")
         for blob in _listed(blobs) if _FOLDER.fullmatch(name) else ():
             path = os.path.join(blobs, blob)
-            if blob.endswith(_PARTIAL) and os.path.isfile(path) and (not before or os.path.getmtime(path) < before):
-                yield path
+            try:
+                status = os.stat(path)
+            except FileNotFoundError:
+                continue  # it has just become whole, or another host has removed it
+            if blob.endswith(_PARTIAL) and stat.S_ISREG(status.st_mode) and (not before or status.st_mtime < before):
+                yield path, status.st_size
 
 
 def _refs(folder: str) -> dict[str, str]:
@@ -284,8 +320,11 @@ def _refs(folder: str) -> dict[str, str]:
     for place, _folders, files in os.walk(folder):
         for name in files:
             path = os.path.join(place, name)
-            with open(path, encoding="utf-8", errors="replace") as handle:
-                found[os.path.relpath(path, folder)] = handle.read(100).strip()
+            try:
+                with open(path, encoding="utf-8", errors="replace") as handle:
+                    found[os.path.relpath(path, folder)] = handle.read(100).strip()
+            except FileNotFoundError:
+                continue  # another host has just removed it
     return found
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 # PRIVATE to the collection gpufleet.vllm.
-"""One at a time for a repo of a cache, also where several hosts share it.
+"""One at a time for a repo of a cache or for the whole of it, also where several hosts share it.
 
 The lock is a POSIX lock (fcntl), which NFS carries to its server and the kernel releases with the process, however that
 ends. Where a mount does not carry locks, two hosts may write the same partial files at once: they write the same bytes
@@ -38,7 +38,14 @@ class RepoLock:
         self._handle = -1
 
     def __enter__(self) -> RepoLock:
-        self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except PermissionError:
+            raise FleetError(
+                f"{self.path} cannot be written by user id {os.geteuid()}, and without this lock two runs could change "
+                "the cache at once. Run this as the user whose cache it is (become), or give that user the file.",
+                kind="unwritable",
+            ) from None
         begin = time.monotonic()
         polls = 0
         while not self._try():

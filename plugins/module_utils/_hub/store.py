@@ -29,6 +29,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.listing import 
 )
 
 OWN = "gpufleet"
+# Below the cache; as in huggingface_hub 1.x, file_download.py.
+LOCKS = ".locks"
 _BOOT = "/proc/sys/kernel/random/boot_id"
 _JSON_BYTES = 1 << 28
 
@@ -89,8 +91,11 @@ class Repo:
 
     @property
     def lock_path(self) -> str:
-        """The file that is locked while something changes."""
-        return os.path.join(self.path, OWN, "lock")
+        """The file that is locked while something changes.
+
+        It lies where the hub's client has its locks, for a repo's own folder goes with its last revision.
+        """
+        return os.path.join(self.hub_cache, LOCKS, os.path.basename(self.path), f"{OWN}.lock")
 
     # ---- reading
 

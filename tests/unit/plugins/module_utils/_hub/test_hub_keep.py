@@ -6,12 +6,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
 import huggingface_hub
 import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub import keep
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.keep import Kept, Limits, User, prune, report, table
 
 NOW = Limits(0, None)
@@ -127,3 +130,35 @@ def test_the_store_of_all_repos_loses_what_nobody_links_to(full):
     blob.symlink_to("../../blobs/ab/hash")
     pruned(full, Kept("acme/tiny", None))
     assert not (store / "hash").exists()
+
+
+# A process, for a POSIX lock excludes no thread. It begins when its input ends.
+PRUNE = """
+import sys
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.keep import Kept, Limits, prune
+sys.stdin.read()
+print(len(prune(sys.argv[1], [Kept("acme/tiny", None)], [], Limits(0, None), False)["removed"]))
+"""
+
+
+def test_hosts_that_share_the_cache_and_prune_at_once(full):
+    command = [sys.executable, "-c", PRUNE, str(full.cache)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    gate, hold = os.pipe()
+    hosts = [
+        subprocess.Popen(command, env=environment, stdin=gate, stdout=subprocess.PIPE, text=True) for _ in range(4)
+    ]
+    os.close(hold)
+    os.close(gate)
+    assert sorted(one.communicate(timeout=60)[0] for one in hosts) == ["0\n", "0\n", "0\n", "2\n"]
+    assert left(full) == {("acme/tiny", full.second)}
+
+
+def test_what_came_while_another_revision_was_removed_keeps_its_blobs(full, monkeypatch):
+    listed = keep.revisions(str(full.cache))
+    full.add("acme/tiny", {"config.json": b'{"newer": true}'})
+    third = full.present(update=True)["commit"]
+    monkeypatch.setattr(keep, "revisions", lambda _cache: [one for one in listed if one.repo == "acme/tiny"])
+    pruned(full)
+    assert left(full) == {("acme/tiny", third), ("acme/other", full.other)}
+    assert full.verified()["problems"] == []
