@@ -49,6 +49,7 @@ options:
   snapshots:
     description:
       - Commits of repos in O(hub_cache). All refs of the cache that stand for such a commit are brought as well.
+      - One that is not whole, by what was asked for when it was fetched or by its own index of weights, is refused.
     type: list
     elements: dict
     default: []
@@ -61,6 +62,12 @@ options:
       revision:
         description: Commit, branch or tag; C(main) when it is not given.
         type: str
+      scope:
+        description:
+          - What of it goes along, as M(gpufleet.vllm.hf_snapshot) has it; all that the cache has when it is not given.
+          - With V(model), a snapshot without weights is refused.
+        type: str
+        choices: [config, tokenizer, model]
   files:
     description: Files and folders of any other kind.
     type: list
@@ -223,7 +230,11 @@ ARGUMENTS = {
         "type": "list",
         "elements": "dict",
         "default": [],
-        "options": {"repo_id": {"type": "str", "required": True, "aliases": ["model"]}, "revision": {"type": "str"}},
+        "options": {
+            "repo_id": {"type": "str", "required": True, "aliases": ["model"]},
+            "revision": {"type": "str"},
+            "scope": {"type": "str", "choices": ["config", "tokenizer", "model"]},
+        },
     },
     "files": {
         "type": "list",

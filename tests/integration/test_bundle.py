@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 import subprocess
 
+from support.bundle import add_snapshot
 from support.fleet import Fleet
 
 
 def test_a_fleet_is_bundled_loaded_and_deployed_offline(fleet: Fleet, tmp_path: pathlib.Path) -> None:
-    fleet.models = [fleet.model()]
+    # The tokenizer lies in another repo, and goes along without being named again.
+    near = tmp_path / "near-hub"
+    shutil.copytree(fleet.hub, near, symlinks=True)
+    add_snapshot(near, {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": b"of no use"}, "acme/words")
+    fleet.hub = near
+    model = fleet.model()
+    fleet.models = [{**model, "engine": {**model["engine"], "tokenizer": "acme/words"}}]
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
     (tmp_path / "allowed").write_text("builder " + (tmp_path / "key.pub").read_text())
     (tmp_path / "wheels").mkdir()
@@ -31,7 +39,8 @@ def test_a_fleet_is_bundled_loaded_and_deployed_offline(fleet: Fleet, tmp_path: 
     assert made.rc == 0, made.output
     result = made.results("bundle_create")[0]
     assert result["signed"] and result["images"][0]["names"] == [fleet.stand_in]
-    assert result["snapshots"][0]["repo_id"] == "gpufleet/tiny-qwen3"
+    assert [one["repo_id"] for one in result["snapshots"]] == ["gpufleet/tiny-qwen3", "acme/words"]
+    assert result["snapshots"][1]["files"] == 2
     assert fleet.play("bundle", **make).unchanged
 
     fleet.hub = tmp_path / "far-hub"

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import fnmatch
 import os
 import re
 import stat
@@ -13,8 +15,11 @@ import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle import files, manifest, names
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError, Refused
-from ansible_collections.gpufleet.vllm.plugins.module_utils._hub import cache
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.selection import SCOPES
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.sources import Asked, source_facts
 
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
+_NAMED = 5
 _ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -48,7 +53,8 @@ def gather(
     receipts: files.Receipts,
     workers: int,
 ) -> Gathered:
-    """Snapshots (repo_id, revision) and files (src, kind, prefix). Raises Refused with everything that is not there."""
+    """Snapshots (repo_id, revision, scope) and files (src, kind, prefix). Raises Refused with everything that is not
+    there."""
     faults: list[str] = []
     found = Gathered([], [], {})
     for wanted in _one_each(snapshots):
@@ -58,7 +64,9 @@ def gather(
             faults.append(str(error))
     merged: dict[tuple[str, str], manifest.Snapshot] = {}
     for one in found.snapshots:
-        merged[one.repo_id, one.commit] = one
+        same = merged.setdefault((one.repo_id, one.commit), one)
+        parts = {file.path: file for file in (*same.files, *one.files)}
+        merged[one.repo_id, one.commit] = dataclasses.replace(same, files=tuple(parts.values()))
     found.snapshots[:] = merged.values()
     for wanted in plain:
         try:
@@ -74,7 +82,7 @@ def gather(
 
 
 def _one_each(snapshots: t.Sequence[t.Mapping[str, t.Any]]) -> list[t.Mapping[str, t.Any]]:
-    return list({(one["repo_id"], one.get("revision") or ""): one for one in snapshots}.values())
+    return list({(one["repo_id"], one.get("revision") or "", one.get("scope")): one for one in snapshots}.values())
 
 
 def _snapshot(
@@ -85,8 +93,16 @@ def _snapshot(
     paths: dict[str, Found],
 ) -> manifest.Snapshot:
     repo_id = str(wanted["repo_id"])
-    folder, commit = cache.resolve(hub_cache, repo_id, wanted.get("revision") or None)
-    entries = _entries(folder, os.path.realpath(hub_cache))
+    scope = wanted.get("scope")
+    folder, commit = _whole(hub_cache, Asked(repo_id, wanted.get("revision") or None, scope or "model"))
+    entries = [
+        entry
+        for entry in _entries(folder, os.path.realpath(hub_cache))
+        if any(fnmatch.fnmatchcase(entry.path, pattern) for pattern in SCOPES.get(scope or "model", ("*",)))
+    ]
+    if not entries or (scope == "model" and not _has_weights(entries)):
+        what = "weights" if entries else f"file of the scope {scope or 'model'}"
+        raise Refused(f"{repo_id}: {folder} has no {what}. Pre-stage it with scope {scope or 'model'}.")
     faults = names.set_faults([entry.path for entry in entries])
     if faults:
         raise Refused(f"{repo_id}: {'; '.join(faults)}")
@@ -101,6 +117,25 @@ def _snapshot(
     if faults:
         raise Refused(f"{repo_id}: {'; '.join(faults)}. Pre-stage it again.")
     return manifest.Snapshot(repo_id, commit, tuple(_refs(folder, commit)), tuple(contents))
+
+
+def _whole(hub_cache: str, asked: Asked) -> tuple[str, str]:
+    """Folder and commit of a snapshot. Raises Refused when files that were asked for once are missing, such as after a
+    download that was interrupted."""
+    (entry,) = source_facts([asked], hub_cache)
+    if not entry["found"]:
+        raise Refused(str(entry["reason"]))
+    problems = [f"{one['file']}: {one['message']}" for one in entry["problems"]]
+    if problems:
+        more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
+        raise Refused(
+            f"{asked.source}: {entry['path']} is not whole: {'; '.join(problems[:_NAMED])}{more}. Pre-stage it again."
+        )
+    return str(entry["path"]), str(entry["commit"])
+
+
+def _has_weights(entries: t.Sequence[_Entry]) -> bool:
+    return any(fnmatch.fnmatchcase(entry.path, pattern) for entry in entries for pattern in _WEIGHTS)
 
 
 def _entries(folder: str, root: str) -> list[_Entry]:

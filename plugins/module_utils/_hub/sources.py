@@ -26,6 +26,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.store import Ac
 _FILES = 5000
 _DEPTH = 4
 _JSON_BYTES = 1 << 24
+_INDEX = ".safetensors.index.json"
 _CONFIGS = ("config.json", "tokenizer_config.json", "generation_config.json", "adapter_config.json")
 
 
@@ -63,6 +64,9 @@ def _one(asked: Asked, hub_cache: str) -> dict[str, t.Any]:
         named = {problem["file"] for problem in problems}
         listed = _against_listing(Repo(hub_cache, asked.source, Access()), commit, asked)
         problems += [one for one in listed if one["file"] not in named]
+    if asked.scope == "model":
+        named = {problem["file"] for problem in problems}
+        problems += [one for one in _lacking_shards(path, files) if one["file"] not in named]
     broken = {problem["file"] for problem in problems}
     problems += [one for one in _unreadable_configs(path, files) if one["file"] not in broken]
     needed = _code(path, files) - {asked.source}
@@ -133,6 +137,20 @@ def _against_listing(repo: Repo, commit: str, asked: Asked) -> list[dict[str, st
             message = f"it has {size} bytes, not {file.size}"
             problems.append(_problem(repo.snapshot(commit), file.name, "size", message))
     return problems
+
+
+def _lacking_shards(path: str, files: t.Sequence[str]) -> list[dict[str, str]]:
+    """Files of weights that an index names beside others that are there. An index of which nothing is there is of a
+    second copy of the weights in another form, which was not wanted."""
+    there, found = set(files), []
+    for index in files:
+        if index.endswith(_INDEX):
+            folder = os.path.dirname(index)
+            shards = (_json(os.path.join(path, index)) or {}).get("weight_map")
+            names = {os.path.join(folder, str(one)) for one in shards.values()} if isinstance(shards, dict) else set()
+            if names & there:
+                found += [_problem(path, name, "missing", f"{index} lists it") for name in sorted(names - there)]
+    return found
 
 
 def _unreadable_configs(path: str, files: t.Sequence[str]) -> list[dict[str, str]]:

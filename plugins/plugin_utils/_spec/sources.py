@@ -112,6 +112,30 @@ def snapshots(models: t.Any, host: str, groups: t.Collection[str]) -> list[dict[
     return found
 
 
+def bundled(models: t.Any) -> list[dict[str, t.Any]]:
+    """The snapshots that a bundle for these models needs, as bundle_create takes them; a part that is in a whole is not
+    named again."""
+    found: list[dict[str, t.Any]] = []
+    for model in models if isinstance(models, list) else ():
+        for source in sources_of(model) if isinstance(model, dict) else ():
+            one = {"repo_id": source.name, "revision": source.revision or "main", "scope": source.scope}
+            if not source.is_path and one not in found:
+                found.append(one)
+    return [one for one in found if one["scope"] == "model" or {**one, "scope": "model"} not in found]
+
+
+def folders(models: t.Any) -> list[str]:
+    """Models, adapters, templates and whatever else models name that are paths of hosts, which no bundle has by
+    itself."""
+    found: list[str] = []
+    for model in models if isinstance(models, list) else ():
+        for source in sources_of(model) if isinstance(model, dict) else ():
+            path = on_host(source, model) if source.is_path else None
+            if path and path not in found:
+                found.append(path)
+    return [path for path in found if not any(path.startswith(other.rstrip("/") + "/") for other in found)]
+
+
 def _may_serve(model: t.Mapping[str, t.Any], host: str, groups: t.Collection[str]) -> bool:
     placement = model.get("placement")
     hosts = placement.get("hosts") if isinstance(placement, dict) else None

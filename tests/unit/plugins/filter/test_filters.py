@@ -10,7 +10,9 @@ import typing as t
 import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.filter import (
+    bundle_snapshots,
     engine_sources,
+    model_folders,
     model_secrets,
     model_snapshots,
     model_sources,
@@ -108,6 +110,25 @@ def test_snapshots_of_the_models_that_a_host_may_get() -> None:
     assert model_snapshots.model_snapshots([FULL], "gpu8", ["zone_b"]) == []
 
 
+def test_a_bundle_takes_every_repo_that_models_name_and_the_whole_instead_of_a_part() -> None:
+    other = {"model": "org/tokenizer", "revision": "v1", "placement": {"hosts": "elsewhere"}}
+    found = bundle_snapshots.bundle_snapshots([FULL, other, {"model": "/srv/own"}])
+    assert [tuple(one.values()) for one in found] == [
+        ("org/model", "1234", "model"),
+        ("org/config", "main", "config"),
+        ("org/draft", "v2", "model"),
+        ("org/adapter", "main", "model"),
+        ("org/tokenizer", "v1", "model"),
+    ]
+
+
+def test_paths_of_hosts_without_those_inside_others_and_those_of_images() -> None:
+    assert model_folders.model_folders([FULL, {**FULL, "model": "/srv/own"}, {"model": "/srv/x.gguf"}]) == [
+        "/srv/own",
+        "/srv/x.gguf",
+    ]
+
+
 def test_the_folder_of_a_model_is_where_its_server_sees_it() -> None:
     assert MODELS == server.MODELS
 
@@ -116,10 +137,13 @@ def test_the_folder_of_a_model_is_where_its_server_sees_it() -> None:
 def test_malformed_models_give_nothing(models: t.Any) -> None:
     assert engine_sources.engine_sources(models) == model_snapshots.model_snapshots(models, "a") == []
     assert model_secrets.model_secrets(models, [{"model": "a"}]) == {}
-    assert model_sources.model_sources(models) == []
+    assert model_sources.model_sources(models) == bundle_snapshots.bundle_snapshots(models) == []
+    assert model_folders.model_folders(models) == []
 
 
-@pytest.mark.parametrize("plugin", [engine_sources, model_secrets, model_snapshots, model_sources])
+@pytest.mark.parametrize(
+    "plugin", [bundle_snapshots, engine_sources, model_folders, model_secrets, model_snapshots, model_sources]
+)
 def test_ansible_finds_them(plugin: t.Any) -> None:
     name = plugin.__name__.rpartition(".")[2]
     assert plugin.FilterModule().filters() == {name: getattr(plugin, name)}

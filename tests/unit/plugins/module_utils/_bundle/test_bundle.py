@@ -411,6 +411,41 @@ def test_a_hostile_or_damaged_cache_makes_no_bundle(sides: bundle.Sides) -> None
     assert not list(sides.bundle.rglob("manifest.json"))
 
 
+def test_of_a_repo_only_the_part_that_is_read_goes_along(sides: bundle.Sides) -> None:
+    of = {"repo_id": bundle.REPO, "revision": "main"}
+    sides.create(snapshots=[{**of, "scope": "tokenizer"}])
+    sides.load()
+    assert set(loaded(sides)) == {"config.json", "tokenizer.json"}
+    sides.create(snapshots=[{**of, "scope": "tokenizer"}, {**of, "revision": bundle.COMMIT, "scope": "model"}])
+    sides.load()
+    assert loaded(sides) == CONTENTS
+
+
+def test_a_model_without_weights_makes_no_bundle(sides: bundle.Sides) -> None:
+    bundle.add_snapshot(sides.near, {"tokenizer.json": b"t"}, repo_id="acme/words")
+    sides.create(snapshots=[{"repo_id": "acme/words"}])
+    with pytest.raises(FleetError, match="has no weights. Pre-stage it with scope model"):
+        sides.create(snapshots=[{"repo_id": "acme/words", "scope": "model"}])
+    with pytest.raises(FleetError, match="has no file of the scope config"):
+        sides.create(snapshots=[{"repo_id": "acme/words", "scope": "config"}])
+
+
+def test_a_download_that_was_interrupted_makes_no_bundle(sides: bundle.Sides) -> None:
+    index = json.dumps({"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}).encode()
+    bundle.add_snapshot(sides.near, {"model.safetensors.index.json": index, "model-1.safetensors": b"1"}, "acme/half")
+    with pytest.raises(FleetError, match="is not whole: model-2.safetensors: model.safetensors.index.json lists it"):
+        sides.create(snapshots=[{"repo_id": "acme/half"}])
+    assert not sides.bundle.exists()
+    # By what hf_snapshot noted before it began.
+    own = sides.near / "models--acme--tiny/gpufleet"
+    own.mkdir()
+    listed = {"format": 1, "repo": bundle.REPO, "commit": bundle.COMMIT}
+    files_of = {name: [len(content), bundle.etag(content)] for name, content in {**CONTENTS, "late": b"x"}.items()}
+    (own / f"{bundle.COMMIT}.json").write_text(json.dumps({**listed, "files": files_of, "wanted": list(files_of)}))
+    with pytest.raises(FleetError, match="late: it is missing. Pre-stage it again"):
+        sides.create()
+
+
 def test_everything_that_is_missing_is_told_at_once(sides: bundle.Sides) -> None:
     with pytest.raises(FleetError) as caught:
         sides.create(snapshots=[{"repo_id": "acme/no"}, {"repo_id": "../x"}], files=[{"src": "/no", "kind": "file"}])
