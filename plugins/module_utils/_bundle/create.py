@@ -89,6 +89,9 @@ class _Maker:
         unsaved = [one for one in asked if images[one.known.id] is None]
         old = self._old_text()
         self._check_disk(lacking, unsaved)
+        if self._order.sign_key and (lacking or unsaved):
+            # A key that is not there, or that asks for a passphrase, is found before terabytes are copied.
+            signature.sign(b"trial", self._order.sign_key)
         result: dict[str, t.Any] = {
             "to_write": [{"path": one.path, "bytes": one.size} for one in lacking]
             + [{"path": f"image {one.label}", "bytes": one.known.size} for one in unsaved]

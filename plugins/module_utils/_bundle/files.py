@@ -243,7 +243,7 @@ def make_folder(root: str, relative: str, mode: int = 0o755, owner: tuple[int, i
     for part in relative.split("/") if relative else []:
         path = os.path.join(path, part)
         try:
-            os.mkdir(path, 0o700)
+            os.mkdir(path, mode)
         except FileExistsError:
             if not stat.S_ISDIR(os.lstat(path).st_mode):
                 raise Unusable(

@@ -18,6 +18,7 @@ import os
 import pwd
 import re
 import secrets
+import stat
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle import (
@@ -161,7 +162,7 @@ class _Loader:
             seen = set()
             for snapshot in self._bundle.snapshots:
                 found = target.snapshot_steps(snapshot, root, order.attributes, self._receipts, order.workers)
-                # Two commits of a repo share blobs.
+                # Two commits of a repo share blobs and folders.
                 steps += [step for step in found if step.kind in ("link", "ref") or step.path not in seen]
                 seen |= {step.path for step in found}
         plain = self._bundle.files if "files" in order.parts else ()
@@ -171,10 +172,13 @@ class _Loader:
                 f"The bundle holds files ({', '.join(kinds)}), and it was not said where to: give files_dir, or leave "
                 "'files' out of parts. Nothing was changed."
             )
+        if plain:
+            paths = [f"{target.FOLDERS[file.kind]}/{file.path}" for file in plain]
+            steps += target.folder_steps(os.path.realpath(str(order.files_dir)), paths, order.attributes)
         for file in plain:
             step = target.file_step(file, os.path.realpath(str(order.files_dir)), order.attributes, self._receipts)
             steps += [step] if step else []
-        rank = {"blob": 0, "file": 0, "attributes": 1, "link": 2, "ref": 3}
+        rank = {"folder": 0, "blob": 1, "file": 1, "attributes": 2, "link": 3, "ref": 4}
         return sorted(steps, key=lambda step: rank[step.kind])
 
     def _image_plans(self) -> list[_ImagePlan]:
@@ -270,9 +274,14 @@ class _Loader:
     def _act(self, steps: t.Sequence[target.Step], plans: t.Sequence[_ImagePlan]) -> None:
         wish = self._order.attributes
         for root in sorted({step.root for step in steps}):
-            os.makedirs(root, exist_ok=True)
+            os.makedirs(os.path.dirname(root), exist_ok=True)
+            files.make_folder(os.path.dirname(root), os.path.basename(root), wish.folder_mode, wish.owner)
         for step in steps:
             files.make_folder(step.root, os.path.dirname(step.path), wish.folder_mode, wish.owner)
+            if step.kind == "folder":
+                folder = os.path.join(step.root, step.path)
+                os.chown(folder, *wish.owner, follow_symlinks=False)
+                os.chmod(folder, stat.S_IMODE(os.lstat(folder).st_mode) | wish.folder_mode)
         for folder in {os.path.dirname(os.path.join(step.root, step.path)) for step in steps}:
             files.remove_partials(folder)
         contents = [step for step in steps if step.kind in ("blob", "file")]
@@ -346,7 +355,7 @@ class _Loader:
 
 
 def _after(step: target.Step) -> str:
-    return {"attributes": "right owner and mode"}.get(step.kind, step.value)
+    return "right owner and mode" if step.kind in ("attributes", "folder") else step.value
 
 
 def _make_link(path: str, value: str, owner: tuple[int, int]) -> None:

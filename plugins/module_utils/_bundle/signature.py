@@ -26,7 +26,7 @@ class BadSignature(FleetError):
 def sign(text: bytes, key: str) -> bytes:
     """The signature of a text. key: path of a private key without passphrase, or of a public one that an agent
     holds."""
-    done = _ssh_keygen(["sign", "-f", key, "-n", NAMESPACE], text)
+    done = _ssh_keygen(["-Y", "sign", "-f", key, "-n", NAMESPACE], text)
     if done.returncode != 0 or b"BEGIN SSH SIGNATURE" not in done.stdout:
         raise BadSignature(
             f"The manifest could not be signed with {key}: {_said(done)}. Give a private key without passphrase, or a "
@@ -38,13 +38,11 @@ def sign(text: bytes, key: str) -> bytes:
 
 def is_by(text: bytes, signature: bytes, key: str) -> bool:
     """Whether a signature is good and made with this key."""
-    # As below: run_command of a module knows no time limit, and a library is no module.
-    # pylint: disable-next=ansible-bad-function
-    finger = subprocess.run(["ssh-keygen", "-l", "-f", key], capture_output=True, timeout=_SECONDS, check=False)
+    finger = _ssh_keygen(["-l", "-f", key], b"")
     words = finger.stdout.split()
     with tempfile.TemporaryDirectory(prefix="gpufleet-") as folder:
         path = _kept(folder, signature)
-        done = _ssh_keygen(["check-novalidate", "-n", NAMESPACE, "-s", path], text)
+        done = _ssh_keygen(["-Y", "check-novalidate", "-n", NAMESPACE, "-s", path], text)
     return done.returncode == 0 and len(words) > 1 and words[1] in done.stdout.split()
 
 
@@ -68,7 +66,7 @@ def verify(text: bytes, signature: bytes | None, allowed_signers: str | None, si
         )
     with tempfile.TemporaryDirectory(prefix="gpufleet-") as folder:
         path = _kept(folder, signature)
-        found = _ssh_keygen(["find-principals", "-s", path, "-f", allowed_signers], b"")
+        found = _ssh_keygen(["-Y", "find-principals", "-s", path, "-f", allowed_signers], b"")
         principals = found.stdout.decode("utf-8", "replace").splitlines() if found.returncode == 0 else []
         if not principals:
             raise BadSignature(
@@ -82,7 +80,7 @@ def verify(text: bytes, signature: bytes | None, allowed_signers: str | None, si
                 kind="wrong_signer",
             )
         who = signer or principals[0]
-        done = _ssh_keygen(["verify", "-f", allowed_signers, "-I", who, "-n", NAMESPACE, "-s", path], text)
+        done = _ssh_keygen(["-Y", "verify", "-f", allowed_signers, "-I", who, "-n", NAMESPACE, "-s", path], text)
     if done.returncode != 0:
         raise BadSignature(
             f"The signature of the bundle does not hold, and nothing was changed: {_said(done)}. The manifest was "
@@ -101,12 +99,13 @@ def _kept(folder: str, signature: bytes) -> str:
 
 
 def _ssh_keygen(words: t.Sequence[str], text: bytes) -> subprocess.CompletedProcess[bytes]:
-    """ssh-keygen -Y in a session of its own: it must not ask for a passphrase at somebody's terminal."""
+    """ssh-keygen in a session of its own: it must not ask for a passphrase at somebody's terminal."""
     environment = {**os.environ, "SSH_ASKPASS": "/bin/false", "SSH_ASKPASS_REQUIRE": "force", "LC_ALL": "C"}
     try:
+        # run_command of a module knows no time limit, and a library is no module.
         # pylint: disable-next=ansible-bad-function
         return subprocess.run(
-            ["ssh-keygen", "-Y", *words],
+            ["ssh-keygen", *words],
             input=text,
             capture_output=True,
             env=environment,

@@ -30,7 +30,7 @@ class Attributes(t.NamedTuple):
 
 
 class Step(t.NamedTuple):
-    """Something to do. kind: blob, file, attributes, link, ref. root and path: where. before: what is there.
+    """Something to do. kind: blob, file, folder, attributes, link, ref. root and path: where. before: what is there.
 
     content: of a blob or file; target: of a link; commit: of a ref.
     """
@@ -60,7 +60,12 @@ def snapshot_steps(
         list(unique.values()),
         workers,
     )
-    steps = []
+    steps = folder_steps(
+        hub_cache,
+        [f"{repo}/blobs/x", *(f"{repo}/snapshots/{snapshot.commit}/{file.path}" for file in snapshot.files)]
+        + [f"{repo}/refs/{ref}" for ref in snapshot.refs],
+        wish,
+    )
     for file, state in zip(unique.values(), states):
         path = f"{repo}/blobs/{file.etag}"
         what = f"{file.path} of {snapshot.repo_id}"
@@ -81,6 +86,26 @@ def snapshot_steps(
         there = _ref(os.path.join(hub_cache, path))
         if there != snapshot.commit:
             steps.append(Step("ref", hub_cache, path, f"{ref} of {snapshot.repo_id}", there, snapshot.commit))
+    return steps
+
+
+def folder_steps(root: str, paths: t.Sequence[str], wish: Attributes) -> list[Step]:
+    """Folders on the way to these paths that those who may read the files cannot enter, such as those of a run that
+    was killed just after it had made one. Folders that let more in are left so."""
+    parts = [path.split("/") for path in paths]
+    folders = {"/".join(one[:count]) for one in parts for count in range(1, len(one))}
+    steps = []
+    for folder in sorted(folders):
+        try:
+            status = os.lstat(os.path.join(root, folder))
+        except OSError:
+            continue  # it is made with the rest
+        owner = (status.st_uid, status.st_gid)
+        is_right = status.st_mode & wish.folder_mode == wish.folder_mode and all(
+            wanted in (-1, there) for wanted, there in zip(wish.owner, owner)
+        )
+        if stat.S_ISDIR(status.st_mode) and not is_right:
+            steps.append(Step("folder", root, folder, f"folder {folder}", "other owner or mode", ""))
     return steps
 
 

@@ -32,8 +32,11 @@ class Report:
     def line(self, line: str) -> None:
         """Take a line of the container's log."""
         if line.startswith(MARK):
-            self.events.append(json.loads(line[len(MARK) :]))
-            return
+            try:
+                self.events.append(json.loads(line[len(MARK) :]))
+                return
+            except ValueError:
+                pass  # of a rank that died while it wrote, or with another's line in it: shown with the others
         found = _TRANSPORT.search(line)
         if found:
             # NET/IB/0/GDRDMA: the third part is the device.

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -18,6 +19,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import Refus
 # Bytes of a log that are written before only its last lines are kept, and how many those are.
 LOG_BYTES = 256 * 2**20
 LAST_LINES = 20000
+# What is said when there is no room (errno).
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Archive:
@@ -41,10 +44,23 @@ class Archive:
         return self
 
     def __exit__(self, kind: t.Any, error: t.Any, trace: t.Any) -> None:
-        self._tar.close()
-        self._raw.close()
-        if kind is not None:
+        failed = error
+        try:
+            # Closing writes what was buffered, which does not fit on a full disk either.
+            with self._raw:
+                if error is None:
+                    self._tar.close()
+        except OSError as late:
+            failed = error or late
+        if failed is not None:
             os.unlink(self.path)
+        if isinstance(failed, OSError) and failed.errno in _FULL:
+            raise Refused(
+                f"The incident cannot be written to {self.path}: {failed.strerror}. Nothing was left of it. Make room, "
+                "or set dest."
+            ) from failed
+        if failed is not None and error is None:
+            raise failed
 
     def text(self, name: str, text: str) -> None:
         """Add a file."""

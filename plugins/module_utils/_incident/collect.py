@@ -113,8 +113,7 @@ def secret_values(sources: t.Sequence[Source], state_dir: str) -> list[str]:
     for source in sources:
         config = (source.inspect or {}).get("Config") or {}
         values += [value for name, value in environment(config.get("Env")).items() if _SECRET.search(name)]
-        options = _options([*((source.inspect or {}).get("Args") or ())])
-        values += [str(value) for name, value in options.items() if _SECRET.search(name)]
+        values += _secret_arguments([*((source.inspect or {}).get("Args") or ())])
         labels = config.get("Labels") or {}
         if LABEL_SECRETS in labels:
             values += store.read_secrets(labels.get(LABEL_SERVER, source.name), labels[LABEL_SECRETS]).values()
@@ -161,6 +160,20 @@ def _options(arguments: t.Sequence[str]) -> dict[str, t.Any]:
             following = arguments[index + 1] if index + 1 < len(arguments) else ""
             found[name.replace("-", "_")] = value if sign else ("" if following.startswith("--") else following)
     return found
+
+
+def _secret_arguments(arguments: t.Sequence[str]) -> list[str]:
+    """All values of options whose names tell of a secret; --api-key takes several since
+    vLLM 0.10.1 (nargs of the catalogue, plugin_utils/data/catalogue/options.json)."""
+    values, name = [], ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, _sign, value = argument[2:].partition("=")
+        else:
+            value = argument
+        if _SECRET.search(name):
+            values.append(value)
+    return values
 
 
 def _without_secret(entry: str) -> str:

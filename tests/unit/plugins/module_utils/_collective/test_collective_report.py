@@ -182,3 +182,12 @@ def test_one_rank_a_gpu_over_nccl():
     task = check.task(params)
     assert (task["backend"], task["processes"], task["world_size"]) == ("nccl", 2, 2)
     assert check.environment(params)["NCCL_DEBUG"] == "WARN" and check.environment(params)["A"] == "1"
+
+
+def test_a_line_that_broke_off_is_no_end_of_the_report() -> None:
+    report = Report()
+    report.line(rank.MARK + '{"rank": 1, "event": "fai')
+    report.line(rank.MARK + json.dumps({"rank": 0, "event": "failed", "error": "no memory"}))
+    assert [one["rank"] for one in report.of("failed")] == [0] and report.others == [
+        rank.MARK + '{"rank": 1, "event": "fai'
+    ]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import random
+import resource
 import stat
 import tarfile
 import typing as t
@@ -109,6 +111,31 @@ def test_archive_that_fails_leaves_nothing(tmp_path: pathlib.Path) -> None:
     with pytest.raises(OSError, match="gone"), archive.Archive(str(tmp_path / "a.tar.gz")) as folder:
         folder.log("log", broken())
     assert not list(tmp_path.iterdir())
+
+
+def test_archive_on_a_full_disk_leaves_nothing_and_says_so(tmp_path: pathlib.Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python ignores the signal of this limit, so that writing fails as on a disk that is full.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
+    try:
+        with (
+            pytest.raises(Refused, match=r"a\.tar\.gz: .* Make room"),
+            archive.Archive(str(tmp_path / "a.tar.gz")) as folder,
+        ):
+            for number in range(8):
+                folder.text(f"{number}.txt", random.Random(number).randbytes(2**14).hex())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_value_of_a_secret_option_is_hidden(tmp_path: pathlib.Path) -> None:
+    one = source()
+    arguments = ["--api-key", "topsecret1", "topsecret2", "--hf-token=topsecret3", "--seed", "1234567"]
+    one.inspect["Args"] = one.inspect["Config"]["Cmd"] = arguments
+    values = collect.secret_values([one], str(tmp_path))
+    assert sorted(values) == ["hunter2hunter2", "topsecret1", "topsecret2", "topsecret3"]
+    assert "topsecret" not in collect.inspection(one, Redactor(values))
 
 
 def source(**config: t.Any) -> collect.Source:
