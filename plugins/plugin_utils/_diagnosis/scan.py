@@ -38,13 +38,33 @@ _LEVEL = re.compile(
     r"\b(?P<vllm>DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d"
     r"|^(?P<other>DEBUG|INFO|WARNING|ERROR|CRITICAL): "
 )
-# glog's format, which PyTorch writes: [W1130 22:29:51... or [rank0]:[W1130 ...
-_GLOG = re.compile(r"(?:^|\[)(?P<level>[IWEF])\d{4} \d\d:\d\d:\d\d")
+# glog's format, which PyTorch writes: [W1130 22:29:51... or [rank0]:[W1130 ..., and before 2.4 [W socket.cpp:436].
+_GLOG = re.compile(r"(?:^|\[)(?P<level>[IWEF])(?:\d{3,4} \d\d:\d\d:\d\d| \w+\.cpp:\d+\])")
 _PYTHON_WARNING = re.compile(r"\.py:\d+: \w*Warning: |^\w*Warning: ")
 _NCCL_INFO = re.compile(r" NCCL (?:INFO|TRACE) ")
-# Errors after which vLLM goes on: with_retry of 0.11.0 to 0.33.0 (transformers_utils/config.py, repo_utils.py) asks
-# twice and then does without.
-_GONE_ON = ("Error retrieving safetensors", "Error retrieving file list", ", retrying ")
+# Errors after which vLLM or torch goes on: with_retry of 0.11.0 to 0.33.0 (transformers_utils/config.py, repo_utils.py)
+# asks twice and then does without; caches that cannot be written (models/registry.py, 0.11.0 to 0.33.0) and plugins that
+# cannot be loaded (plugins/__init__.py, 0.6.6 to 0.33.0) are done without; an attention kernel that the GPU lacks
+# (fa_utils.py and attention/backends/utils.py, 0.7.3 to 0.33.0) gives way to another, and so does a choice of torch's
+# autotuning (_inductor/select_algorithm.py, torch 2.4 to 2.13).
+_GONE_ON = (
+    "Error retrieving safetensors",
+    "Error retrieving file list",
+    ", retrying ",
+    "Error saving model info cache",
+    "Cached model info for class",
+    "Failed to load plugin",
+    "Cannot use FA version",
+    "NVLink detection ",
+    "Error ignored in ",
+    "(non-fatal)",
+    "; falling back to ",
+    "Ignoring this choice",
+    "may help. for benchmark choice",
+    "No valid triton configs. ",
+)
+# Where in vLLM's source a line was written, which all lines of one message begin with.
+_WRITTEN = re.compile(r"\b(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d (\[?[\w/]+\.py:\d+\])")
 # The time in vLLM's lines, which compares as text within a year; and Docker's, when a log has them.
 _TIME = re.compile(r"\b(\d\d-\d\d \d\d:\d\d:\d\d)\b")
 _DOCKER_TIME = re.compile(r"^\d{4}-(\d\d-\d\d)T(\d\d:\d\d:\d\d)\S* ?")
@@ -62,19 +82,33 @@ _MARKS: dict[str, tuple[str, ...]] = {
     # A start that is over: uvicorn's line, in all releases. What went wrong before it has been got over.
     "ready": ("Application startup complete",),
     # A server that serves: answers to health checks, and the periodic figures. A frozen engine's server says so too.
-    "serving": ('/health HTTP/1.1" 200', "Avg prompt throughput: "),
+    "serving": (
+        '/health HTTP/1.1" 200',
+        '/completions HTTP/1.1" 200',
+        "Avg prompt throughput: ",
+    ),
     # A start that goes well so far, of 0.6.0 to 0.33.0: arg_utils.py, model.py, default_loader.py, gpu_worker.py.
     "alive": (
+        "Automatically detected platform ",
+        "Resolved architecture: ",
+        "This model supports multiple tasks: ",
+        "Chunked prefill is enabled with ",
         "Using max model len ",
         "non-default args: ",
         "Loading weights took ",
         "Starting to load model ",
         "Initializing a V1 LLM engine",
         "Initializing an LLM engine",
+        " in world size ",
+        "Model loading took ",
+        "torch.compile takes ",
+        "Available KV cache memory: ",
         "KV cache size: ",
         "# GPU blocks: ",
         "Graph capturing finished",
         "init engine (profile",
+        "Supported tasks: ",
+        "Available routes are:",
         "Started server process",
     ),
     # An orderly end: 0.18.0-0.33.0 launchers, and uvicorn's line of all releases.
@@ -212,7 +246,7 @@ class _State:
         for index, meaning, column in sorted(places, key=lambda place: (place[0], not isinstance(place[1], str))):
             if isinstance(meaning, str):
                 # A warning may speak of an error that could happen.
-                if meaning != "failed" or level(lines[index]) in ("error", "plain"):
+                if meaning != "failed" or self._level(lines, index) in ("error", "plain"):
                     self._mark(meaning, block[index][0])
                 if meaning in ("begun", "alive"):
                     version = _VERSION.search(lines[index][:LINE_CHARACTERS])
@@ -256,11 +290,23 @@ class _State:
                 start=start,
                 moment=_moment(lines, index, self._moment),
                 process=_process(line),
-                level=level(line),
+                level=self._level(lines, index),
                 line=line.strip(),
                 after=frozenset(self.result.marks),
             )
         )
+
+    def _level(self, lines: t.Sequence[str], index: int) -> str:
+        """That of the line; a warning where it goes on with a message of an error that was got over."""
+        line = _COLOUR.sub("", lines[index][:LINE_CHARACTERS])
+        told = level(line)
+        written = _WRITTEN.search(line) if told == "error" else None
+        if written and any(
+            written[1] in before and any(text in before for text in _GONE_ON)
+            for before in self._lines_before(lines, index)
+        ):
+            return "warning"
+        return told
 
     def _lines_before(self, lines: t.Sequence[str], index: int) -> t.Sequence[str]:
         here = list(lines[max(0, index - NEAR_LINES) : index])

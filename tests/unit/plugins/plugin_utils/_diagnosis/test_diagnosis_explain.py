@@ -144,6 +144,25 @@ def test_an_error_that_vllm_tries_again_is_no_cause() -> None:
     assert ids([ALIVE, retried, SAMPLE["gguf-arch-unsupported"]]) == ["gguf-arch-unsupported"]
 
 
+def test_the_trace_of_an_error_that_was_got_over_belongs_to_it() -> None:
+    place = "ERROR 11-20 10:00:00 [registry.py:810] "
+    trace = [
+        place + "Error saving model info cache.",
+        place + "Traceback (most recent call last):",
+        place + "PermissionError: [Errno 13] Permission denied: '/.cache'",
+    ]
+    assert ids([*trace, ALIVE]) == []
+    assert ids([*trace, ALIVE, SAMPLE["disk-full"]]) == ["disk-full"]
+    elsewhere = "ERROR 11-20 10:00:01 [core.py:9] PermissionError: [Errno 13] Permission denied: '/x'"
+    assert ids([*trace, elsewhere]) == ["permission-cache"]
+
+
+def test_a_kernel_that_autotuning_passes_over_is_no_cause() -> None:
+    text = "OutOfResources: out of resource: shared memory, Required: 9, Hardware limit: 8. Reducing block sizes may help."
+    assert ids([ALIVE, f"No valid triton configs. {text}. ", "Ignoring this choice."]) == []
+    assert ids([ALIVE, f"triton.runtime.errors.{text}"]) == ["shared-memory-of-kernel"]
+
+
 def test_a_server_that_still_answers_may_have_lost_its_workers() -> None:
     serving = "(APIServer pid=1) INFO 11-20 10:00:09 [loggers.py:123] Engine 000: Avg prompt throughput: 0.0 tokens/s"
     assert ids([READY, serving, SAMPLE["worker-died"], serving]) == ["worker-died"]
