@@ -75,9 +75,9 @@ def ranked(scans: t.Sequence[Scan], facts: t.Mapping[str, t.Any]) -> list[Cause]
         for hit in scan.hits
         if hit.signature.not_after not in hit.after and within_or_unknown(release, hit.signature)
     ]
-    ready = {scan.source: scan.marks.get("ready", 0) for scan in scans}
+    ready = {(scan.source, start): number for scan in scans for start, number in scan.ready.items()}
     last = {scan.source: scan.starts for scan in scans}
-    strong = [hit for hit in hits if _counts(hit, ready, last)]
+    strong = [hit for hit in hits if _counts(hit, ready)]
     well = bool(scans) and all(_well(scan) for scan in scans) and not _failed(facts)
     of_facts = [signature for signature in signatures() if _holds(signature, facts)]
     if well:
@@ -92,16 +92,16 @@ def within_or_unknown(release: str | None, signature: Signature) -> bool:
     return release is None or within(release, signature.since, signature.until)
 
 
-def _counts(hit: Hit, ready: t.Mapping[str, int], last: t.Mapping[str, int]) -> bool:
+def _counts(hit: Hit, ready: t.Mapping[tuple[str, int], int]) -> bool:
     told = hit.pattern.any_level or hit.level in ("error", "plain")
-    return told and not (hit.start == last[hit.source] and ready[hit.source] > hit.number)
+    return told and ready.get((hit.source, hit.start), 0) <= hit.number
 
 
 def _well(scan: Scan) -> bool:
     """Whether the log tells of a start that is ready, or on its way there without an error."""
     failed = scan.marks.get("failed", 0)
     if not failed:
-        return bool({"ready", "serving", "alive"} & set(scan.marks))
+        return bool({"begun", "ready", "serving", "alive"} & set(scan.marks))
     return max(scan.marks.get("ready", 0), scan.marks.get("serving", 0)) > failed
 
 

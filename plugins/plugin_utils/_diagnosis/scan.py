@@ -142,7 +142,7 @@ class Hit:
 class Scan:
     """All that a log tells: hits in the order of its lines, marks with the number of the last line that shows each.
 
-    release: of vLLM, as the last start tells it.
+    release: of vLLM, as the last start tells it; ready: the line that says so, of each start that was.
     """
 
     source: str
@@ -151,6 +151,7 @@ class Scan:
     starts: int
     lines: int
     release: str | None = None
+    ready: dict[int, int] = dataclasses.field(default_factory=dict)
 
 
 # What a run of plain characters may show: a mark, or a pattern of a signature.
@@ -262,6 +263,8 @@ class _State:
             self.result.starts += 1
             # What was before belongs to a former start.
             self.result.marks.clear()
+        if mark == "ready":
+            self.result.ready[self.result.starts] = number
         self.result.marks[mark] = number
 
     def _try(

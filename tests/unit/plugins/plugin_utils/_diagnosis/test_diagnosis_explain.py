@@ -81,6 +81,16 @@ def test_real_starts_of_0_32(log: str, expected: str | None) -> None:
     assert next((cause.id for cause in causes(lines, {})), None) == expected
 
 
+@pytest.mark.parametrize("log", sorted(path.stem for path in LOGS.glob("good_start*.log")))
+def test_no_part_of_a_good_start_shows_a_cause(log: str) -> None:
+    """As far as it has come, from anywhere on, and one start after the other."""
+    lines = (LOGS / f"{log}.log").read_text(encoding="utf-8").splitlines()
+    for at in range(1, len(lines), 9):
+        for part in (lines[:at], lines[at:], lines[at:] + lines[:at]):
+            assert [cause.id for cause in causes(part, {})] == [], (log, at)
+    assert [cause.id for cause in causes(lines * 2, {})] == []
+
+
 ERROR = "(Worker_TP{rank} pid=3{rank}) ERROR 11-20 10:00:{second:02d} [multiproc_executor.py:9] {text}"
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB."
 GONE = "RuntimeError: NCCL error: remote process exited or there was a network error"
