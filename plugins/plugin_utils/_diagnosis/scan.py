@@ -43,8 +43,8 @@ _GLOG = re.compile(r"(?:^|\[)(?P<level>[IWEF])(?:\d{3,4} \d\d:\d\d:\d\d| \w+\.cp
 _PYTHON_WARNING = re.compile(r"\.py:\d+: \w*Warning: |^\w*Warning: ")
 _NCCL_INFO = re.compile(r" NCCL (?:INFO|TRACE) ")
 # Errors after which vLLM or torch goes on: with_retry of 0.11.0 to 0.33.0 (transformers_utils/config.py, repo_utils.py)
-# asks twice and then does without; caches that cannot be written (models/registry.py, 0.11.0 to 0.33.0) and plugins that
-# cannot be loaded (plugins/__init__.py, 0.6.6 to 0.33.0) are done without; an attention kernel that the GPU lacks
+# asks twice and then does without; caches that cannot be written (models/registry.py, 0.11.0 to 0.33.0) and plugins
+# that cannot be loaded (plugins/__init__.py, 0.6.6 to 0.33.0) are done without; an attention kernel that the GPU lacks
 # (fa_utils.py and attention/backends/utils.py, 0.7.3 to 0.33.0) gives way to another, and so does a choice of torch's
 # autotuning (_inductor/select_algorithm.py, torch 2.4 to 2.13).
 _GONE_ON = (

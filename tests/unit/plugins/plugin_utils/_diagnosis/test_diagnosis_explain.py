@@ -168,7 +168,7 @@ def test_the_trace_of_an_error_that_was_got_over_belongs_to_it() -> None:
 
 
 def test_a_kernel_that_autotuning_passes_over_is_no_cause() -> None:
-    text = "OutOfResources: out of resource: shared memory, Required: 9, Hardware limit: 8. Reducing block sizes may help."
+    text = "OutOfResources: out of resource: shared memory, Required: 9, Hardware limit: 8. Smaller blocks may help."
     assert ids([ALIVE, f"No valid triton configs. {text}. ", "Ignoring this choice."]) == []
     assert ids([ALIVE, f"triton.runtime.errors.{text}"]) == ["shared-memory-of-kernel"]
 
