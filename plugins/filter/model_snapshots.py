@@ -10,8 +10,8 @@ import typing as t
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.sources import snapshots
 
 
-def model_snapshots(models: t.Any, host: str, groups: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
-    """The snapshots that a host needs for the models that it may get, as arguments of hf_snapshot."""
+def model_snapshots(models: t.Any, host: str | None = None, groups: t.Sequence[str] = ()) -> list[dict[str, t.Any]]:
+    """The snapshots that a host, or without one the fleet, needs for its models, as arguments of hf_snapshot."""
     return snapshots(models, host, groups)
 
 

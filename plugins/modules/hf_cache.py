@@ -54,6 +54,28 @@ options:
       allow_code:
         description: Not used, as O(keep[].scope).
         type: bool
+  keep_elsewhere:
+    description:
+      - What other hosts of the fleet need, as O(keep). It stays as well where the cache lies on a file system of the
+        network, for these hosts may share it.
+      - Containers that run on other hosts are not seen. What only they read, and no model names any more, is protected
+        by O(min_age_hours) alone.
+    type: list
+    elements: dict
+    suboptions:
+      repo:
+        description: Repo id.
+        type: str
+        required: true
+      revision:
+        description: Commit, branch or tag; V(main) when it is not given.
+        type: str
+      scope:
+        description: Not used, as O(keep[].scope).
+        type: str
+      allow_code:
+        description: Not used, as O(keep[].scope).
+        type: bool
   engine:
     description:
       - Whether the Docker Engine of the host is asked which running containers read the cache.
@@ -89,6 +111,7 @@ EXAMPLES = r"""
     hub_cache: /srv/vllm/hub
     state: pruned
     keep: "{{ vllm_models | gpufleet.vllm.model_snapshots(inventory_hostname, group_names) }}"
+    keep_elsewhere: "{{ vllm_models | gpufleet.vllm.model_snapshots }}"
     quota_gb: 500
 """
 
@@ -129,26 +152,35 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.cache import default_hub_cache
-from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.keep import Kept, Limits, prune, report, table
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.keep import (
+    Kept,
+    Limits,
+    is_remote,
+    prune,
+    report,
+    table,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.users import users_of
 
 
 def main() -> None:
     """Run the module."""
+    needed = {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "repo": {"type": "str", "required": True},
+            "revision": {"type": "str"},
+            "scope": {"type": "str"},
+            "allow_code": {"type": "bool"},
+        },
+    }
     module = AnsibleModule(
         argument_spec={
             "hub_cache": {"type": "path"},
             "state": {"type": "str", "choices": ["reported", "pruned"], "default": "reported"},
-            "keep": {
-                "type": "list",
-                "elements": "dict",
-                "options": {
-                    "repo": {"type": "str", "required": True},
-                    "revision": {"type": "str"},
-                    "scope": {"type": "str"},
-                    "allow_code": {"type": "bool"},
-                },
-            },
+            "keep": needed,
+            "keep_elsewhere": needed,
             "engine": {"type": "bool", "default": True},
             "min_age_hours": {"type": "float", "default": 24},
             "quota_gb": {"type": "float"},
@@ -159,6 +191,8 @@ def main() -> None:
     params = module.params
     hub_cache = params["hub_cache"] or default_hub_cache(os.environ)
     kept = [Kept(one["repo"], one["revision"]) for one in params["keep"] or []]
+    if is_remote(hub_cache):
+        kept += [Kept(one["repo"], one["revision"], elsewhere=True) for one in params["keep_elsewhere"] or []]
     quota = None if params["quota_gb"] is None else int(params["quota_gb"] * 10**9)
     try:
         users = users_of(hub_cache) if params["engine"] else []

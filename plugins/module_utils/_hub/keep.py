@@ -27,15 +27,18 @@ _LOCK_SECONDS = 5
 # Another host may be at it.
 _PRUNE_SECONDS = 600
 _GB = 10**9
+# Beginnings of the types of file systems that are, or can be, of the network: local ones are never of FUSE here.
+_REMOTE = ("nfs", "cifs", "smb", "ceph", "lustre", "beegfs", "gpfs", "gfs2", "ocfs2", "9p", "virtiofs", "afs", "fuse")
 # Partial files of downloads that nobody goes on with.
 _PARTIAL = (".incomplete", ".segments")
 
 
 class Kept(t.NamedTuple):
-    """What somebody needs: a repo at a revision, None for main."""
+    """What somebody needs: a repo at a revision, None for main. elsewhere: another host may."""
 
     repo: str
     revision: str | None
+    elsewhere: bool = False
 
 
 class User(t.NamedTuple):
@@ -69,6 +72,19 @@ class Revision(t.NamedTuple):
     def blobs(self) -> dict[str, int]:
         """Path and bytes of the content of each file."""
         return dict(self.blob_sizes)
+
+
+def is_remote(folder: str, mounts: str = "/proc/self/mountinfo") -> bool:
+    """Whether other hosts may share a folder, by the type of the file system that it is, or would be, on."""
+    place, found = os.path.realpath(folder), ("", "")
+    with open(mounts, encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            # proc(5): ID PARENT DEVICE ROOT POINT OPTIONS [TAGS] - TYPE SOURCE OPTIONS. A later one hides an earlier.
+            mount, _dash, system = line.partition(" - ")
+            point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), mount.split()[4])
+            if os.path.commonpath([place, point]) == point and len(point) >= len(found[0]):
+                found = (point, system.split()[0])
+    return found[1].startswith(_REMOTE)
 
 
 def revisions(hub_cache: str) -> list[Revision]:
@@ -216,8 +232,10 @@ def _needs(found: t.Sequence[Revision], kept: t.Sequence[Kept], users: t.Sequenc
     for one in found:
         for need in kept:
             revision = need.revision or "main"
-            if need.repo == one.repo and (revision == one.commit or revision in one.refs):
-                needs[one].append(f"{need.repo} at {revision} is declared")
+            is_told = need.elsewhere and needs[one]
+            if need.repo == one.repo and (revision == one.commit or revision in one.refs) and not is_told:
+                whose = " for other hosts, which may share the cache" if need.elsewhere else ""
+                needs[one].append(f"{need.repo} at {revision} is declared{whose}")
     for user in users:
         named = [one for one in found if _is_named(one, user.words)]
         # Of a repo that is named, the commits that are named; else all.

@@ -89,11 +89,12 @@ def look_for(models: t.Any) -> list[dict[str, t.Any]]:
     return found
 
 
-def snapshots(models: t.Any, host: str, groups: t.Collection[str]) -> list[dict[str, t.Any]]:
-    """The snapshots that a host needs for the models that it may get, as arguments of hf_snapshot."""
+def snapshots(models: t.Any, host: str | None, groups: t.Collection[str]) -> list[dict[str, t.Any]]:
+    """The snapshots that a host needs for the models that it may get, or all hosts (None), as arguments of
+    hf_snapshot."""
     found: list[dict[str, t.Any]] = []
     for model in models if isinstance(models, list) else ():
-        if not isinstance(model, dict) or not _may_serve(model, host, groups):
+        if not isinstance(model, dict) or (host is not None and not _may_serve(model, host, groups)):
             continue
         engine = model.get("engine")
         code = isinstance(engine, dict) and engine.get("trust_remote_code") in (True, "true", "True")

@@ -108,6 +108,7 @@ def test_snapshots_of_the_models_that_a_host_may_get() -> None:
     ]
     assert model_snapshots.model_snapshots([FULL], "gpu7")
     assert model_snapshots.model_snapshots([FULL], "gpu8", ["zone_b"]) == []
+    assert model_snapshots.model_snapshots([FULL]) == model_snapshots.model_snapshots([FULL], "gpu7")
 
 
 def test_a_bundle_takes_every_repo_that_models_name_and_the_whole_instead_of_a_part() -> None:

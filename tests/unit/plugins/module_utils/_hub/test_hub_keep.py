@@ -15,7 +15,15 @@ import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub import keep
-from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.keep import Kept, Limits, User, prune, report, table
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.keep import (
+    Kept,
+    Limits,
+    User,
+    is_remote,
+    prune,
+    report,
+    table,
+)
 
 NOW = Limits(0, None)
 
@@ -130,6 +138,37 @@ def test_the_store_of_all_repos_loses_what_nobody_links_to(full):
     blob.symlink_to("../../blobs/ab/hash")
     pruned(full, Kept("acme/tiny", None))
     assert not (store / "hash").exists()
+
+
+def test_what_other_hosts_need_is_told_apart(full):
+    kept = [Kept("acme/tiny", None), Kept("acme/tiny", None, True), Kept("acme/other", full.other, True)]
+    needs = {one["commit"]: one["needed_by"] for one in report(str(full.cache), kept, [])["revisions"]}
+    assert needs[full.second] == ["acme/tiny at main is declared"]
+    assert needs[full.other] == [f"acme/other at {full.other} is declared for other hosts, which may share the cache"]
+
+
+@pytest.mark.parametrize(
+    "folder, remote",
+    [
+        ("/srv/vllm/hub", False),
+        ("/srv/models/hub/not/there/yet", True),
+        ("/srv/models/local/hub", False),
+        ("/srv/modelsother", False),
+        ("/mnt/with space/hub", True),
+        ("/mnt/fuse", True),
+    ],
+)
+def test_caches_that_hosts_may_share(tmp_path, folder, remote):
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        "30 22 0:50 / /srv/models rw,relatime shared:2 - nfs4 server:/models rw,vers=4.2\n"
+        "31 30 8:17 / /srv/models/local rw - xfs /dev/sdb1 rw\n"
+        "32 22 0:51 / /mnt/with\\040space rw - cifs //server/models rw\n"
+        "33 22 0:52 / /mnt/fuse rw - ext4 /dev/sdc1 rw\n"
+        "34 22 0:53 / /mnt/fuse rw - fuse.juicefs JuiceFS:models rw\n"
+    )
+    assert is_remote(folder, str(mounts)) is remote
 
 
 # A process, for a POSIX lock excludes no thread. It begins when its input ends.
