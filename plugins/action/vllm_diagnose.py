@@ -36,6 +36,9 @@ class ActionModule(ActionBase):
         result.update(read)
         result["diagnosis"] = diagnosis
         result["msg"] = f"{text}\n{read['msg']}" if read.get("msg") else text
+        lines = [f"DIAGNOSIS on {(task_vars or {}).get('inventory_hostname')}", result["msg"]]
+        lines += [f"{key}: {read[key]}" for key in ("archive", "fetched") if read.get(key)]
+        self._display.display("\n".join(lines))
         return result
 
     def _fetch(self, archive: str, folder: str, task_vars: t.Any) -> dict[str, t.Any]:

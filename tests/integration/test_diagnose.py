@@ -61,6 +61,7 @@ def test_ranks_are_read_together_and_an_incident_is_brought_back(
         ("nccl-remote-gone", ranks[0]),
     ]
     assert "The GPU has no memory left for 2.00 GiB." in result["msg"]
+    assert f"DIAGNOSIS on one\n{result['msg']}\narchive: {result['archive']}\n" in done.output
     for path in (result["archive"], result["fetched"]):
         assert stat.S_IMODE(pathlib.Path(path).stat().st_mode) == 0o600
     with tarfile.open(result["fetched"]) as tar:
