@@ -39,6 +39,8 @@ except ImportError:
 
 # Seconds for one answer of the Engine. Removing a container whose memory is large can take tens of seconds.
 ANSWER_SECONDS = 120
+# How a network is named that is another container's.
+JOINS = "container:"
 
 
 class Engine:
@@ -96,10 +98,11 @@ class Engine:
             except docker.errors.ImageNotFound:
                 return None
 
-    def fleet_containers(self, fleet: str) -> list[dict[str, t.Any]]:
-        """Inspections of all containers of a fleet, running or not; one that vanishes meanwhile is left out."""
-        with _translated(f"list the containers of the fleet {fleet}"):
-            listed = self._api.containers(all=True, filters={"label": f"{LABEL_FLEET}={fleet}"})
+    def fleet_containers(self, fleet: str | None) -> list[dict[str, t.Any]]:
+        """Inspections of all containers of a fleet, or of every fleet; one that vanishes meanwhile is left out."""
+        label = LABEL_FLEET if fleet is None else f"{LABEL_FLEET}={fleet}"
+        with _translated(f"list the containers of {'all fleets' if fleet is None else 'the fleet ' + fleet}"):
+            listed = self._api.containers(all=True, filters={"label": label})
         found = [self.inspect(container["Id"]) for container in listed]
         return [inspect for inspect in found if inspect is not None]
 
@@ -131,11 +134,14 @@ class Engine:
     def create(self, spec: ContainerSpec) -> str:
         """Create the container, not started and with restart policy "no"; its ID.
 
-        A failed create leaves nothing behind.
+        A failed create leaves nothing behind. One that joins the network of another container ("container:ID") shares
+        that one's processes too, and has no ports of its own.
         """
         key = f"{spec.container_port}/tcp"
+        joins = spec.network.startswith(JOINS)
         host_config = self._api.create_host_config(
-            port_bindings={key: [spec.listen]},
+            port_bindings=None if joins else {key: [spec.listen]},
+            pid_mode=spec.network if joins else None,
             mounts=[docker.types.Mount(m.target, m.source, type="bind", read_only=m.read_only) for m in spec.mounts],
             tmpfs=dict(spec.tmpfs),
             device_requests=_device_requests(spec),
@@ -166,7 +172,7 @@ class Engine:
             environment=dict(spec.env),
             labels=dict(spec.labels),
             user=spec.user or None,
-            ports=[(spec.container_port, "tcp")],
+            ports=None if joins else [(spec.container_port, "tcp")],
             healthcheck=_healthcheck(spec),
             host_config=host_config,
         )
