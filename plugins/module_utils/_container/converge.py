@@ -164,7 +164,7 @@ class Converger:
 
     def _decide(self, observed: t.Mapping[str, Observed], check_mode: bool) -> tuple[list[Action], list[str]]:
         """The actions, and what already speaks against them."""
-        wish, kept = self._wish, self._store.servers()
+        wish, kept = self._wish, self._kept_of_fleet()
         if wish.state in ("stopped", "absent"):
             return decide_end(list(self._servers), observed, wish.state, wish.prune, kept), []
         if wish.state == ROLLED_BACK:
@@ -173,6 +173,14 @@ class Converger:
         salt = self._store.salt(create=bool(self._secrets) and not check_mode)
         specs, problems = self._wanted(salt)
         return decide(specs, observed, wish.state, wish.prune, kept), problems
+
+    def _kept_of_fleet(self) -> list[str]:
+        """The servers of which something is kept but for those of other fleets, which may share the state folder."""
+        kept = self._store.servers()
+        if not (kept and (self._wish.prune or self._wish.state == "absent")):
+            return kept
+        others = self._engine.servers_of_others(self._wish.fleet)
+        return [name for name in kept if name not in others and self._history.fleet(name) in (None, self._wish.fleet)]
 
     def _former(self) -> tuple[list[ContainerSpec], list[str]]:
         """The containers of the generations that a rollback goes to, and why it cannot."""

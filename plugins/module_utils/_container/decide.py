@@ -50,8 +50,11 @@ class Observed(t.NamedTuple):
 
     @property
     def serves(self) -> bool:
-        """Whether it is to be running: it does, or did until a run that did not come to its end."""
-        return self.state.running or self.taken_down
+        """Whether it is to be running.
+
+        It does, the Engine is about to start it again, or it did until a run that did not come to its end.
+        """
+        return self.state.running or self.state.status == "restarting" or self.taken_down
 
 
 class Action(t.NamedTuple):
@@ -138,7 +141,7 @@ def decide_end(
         if (named and state == "absent") or (prune and not named):
             why = "absent is wanted" if state == "absent" else "not in the inventory any more"
             actions.append(Action("remove", name, (why,), before=one.spec))
-        elif named and one.state.running:
+        elif named and one.serves:
             actions.append(Action("stop", name, ("stopped is wanted",), before=one.spec, after=one.spec))
     ended = {name for name in kept if (name in names and state == "absent") or (name not in names and prune)}
     return actions + _forget(ended, observed)
@@ -192,7 +195,8 @@ def _transition(present: Observed, state: str, served: bool) -> tuple[str | None
     now = present.state
     if state == "present":
         # Nothing is to be started, but what ran when an earlier run took it down.
-        return ("start", "an earlier run stopped it") if served and not now.running else (None, "")
+        stopped = not now.running and now.status not in _STUCK
+        return ("start", "an earlier run stopped it") if served and stopped else (None, "")
     if now.status in _STUCK:
         return "restart", f"it is {now.status}"
     if not now.running:

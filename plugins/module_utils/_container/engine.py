@@ -16,7 +16,11 @@ from http.client import HTTPException
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import NANO
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.refusals import explained
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import LABEL_FLEET, ContainerSpec
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import (
+    LABEL_FLEET,
+    LABEL_SERVER,
+    ContainerSpec,
+)
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.streams import (
     Stream,
     docker_time,
@@ -105,6 +109,13 @@ class Engine:
             listed = self._api.containers(all=True, filters={"label": label})
         found = [self.inspect(container["Id"]) for container in listed]
         return [inspect for inspect in found if inspect is not None]
+
+    def servers_of_others(self, fleet: str) -> set[str]:
+        """The servers of which other fleets have containers."""
+        with _translated("list the containers of all fleets"):
+            listed = self._api.containers(all=True, filters={"label": LABEL_FLEET})
+        labels = [container.get("Labels") or {} for container in listed]
+        return {one[LABEL_SERVER] for one in labels if one.get(LABEL_FLEET) != fleet and LABEL_SERVER in one}
 
     def mounted(self) -> set[str]:
         """The paths of this host that containers of any fleet mount."""

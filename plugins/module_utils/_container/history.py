@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container import generations
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.generations import Generation
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import LABEL_FLEET, ContainerSpec
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 
 # What a task says of a server that is not kept with a generation: its container tells it, or it concerns the plan.
@@ -29,6 +29,11 @@ class History:
     def of(self, server: str) -> list[Generation]:
         """The kept generations, the newest last."""
         return generations.read(self._store.read_generations(server))
+
+    def fleet(self, server: str) -> str | None:
+        """The fleet of its newest generation; None where none is kept."""
+        kept = self.of(server)
+        return kept[-1].spec.labels.get(LABEL_FLEET) if kept else None
 
     def became_ready(self, spec: ContainerSpec, server: t.Mapping[str, t.Any], result: t.Mapping[str, t.Any]) -> None:
         """A definition became ready. server: the element of the option `servers` of vllm_servers."""

@@ -163,7 +163,12 @@ class Store:
     def forget(self, server: str) -> None:
         """Remove what is kept of a server whose containers are gone."""
         self.drop_secrets(server, ())
-        for path in (os.path.join(self._generations, server + _JSON), os.path.join(self._ready, server)):
+        kept = (
+            os.path.join(self._generations, server + _JSON),
+            os.path.join(self._ready, server),
+            os.path.join(self._down, server),
+        )
+        for path in kept:
             with _told("remove", path), contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
@@ -190,6 +195,9 @@ class Store:
                 os.chown(folder, *owner)
             for name, value in values.items():
                 _write_private(os.path.join(folder, name), value.encode(), owner)
+            # What somebody has put beside them would be taken for a change of the secrets at every run.
+            for name in set(os.listdir(folder)) - set(values):
+                os.unlink(os.path.join(folder, name))
 
     def drop_secrets(self, server: str, marks: t.Collection[str]) -> None:
         """Remove this server's secret files but those of the given marks."""

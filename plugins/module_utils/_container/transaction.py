@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import time
 import typing as t
@@ -143,20 +142,23 @@ class Start:
         measured = measurement(self._server, memory, self._watch.memory.version, self._began)
         problem = None
         try:
-            if failure:
-                problem = self._undo(failure)
-            else:
+            if failure is None:
                 if memory:
                     self._report(Event("ready", "memory as the engine tells it", memory=memory))
-                self._settle()
+                failure = self._settle()
+            if failure:
+                problem = self._undo(failure)
         except FleetError as error:
             # What is left to do, the next run does.
             problem = self._problem(failure or Failure("refused", str(error).rstrip(".")), None)
             problem["restored"] = f"what was begun could not be ended: {error}" if failure else None
         return Outcome(self._name, self._watch.timeline, problem, memory, measured, self._ended)
 
-    def _settle(self) -> None:
-        """What follows on success: the Engine keeps it running, and what it replaced goes."""
+    def _settle(self) -> Failure | None:
+        """What follows on success: the Engine keeps it running, and what it replaced goes.
+
+        The failure when it ended before the Engine would have started it again.
+        """
         spec = self._action.after
         if self._must_run and spec is not None:
             # Before the policy, by which the next run would know that nothing is left to do.
@@ -168,27 +170,36 @@ class Start:
             # Only a server that was once ready is brought back by the Engine; one that cannot start would be started
             # for ever.
             self._engine.set_restart_policy(self._name, RESTART_POLICY)
-        if self._must_run:
-            self._note_ready()
+        failure = self._note_ready() if self._must_run else None
+        if failure is not None:
+            return failure
         if self._action.former is not None:
             self._end(self._name + PREVIOUS, self._action.former)
             self._engine.remove(self._name + PREVIOUS)
         self._store.note_up(self._name)
         if spec is not None:
             self._history.drop_secrets(self._name, [spec.secrets_mark])
+        return None
 
     def _end(self, container: str, spec: ContainerSpec, at_most: int | None = None) -> None:
         ended = end(self._engine, container, spec, self._name, at_most)
         if ended.exit_code is not None:
             self._ended.append(ended)
 
-    def _note_ready(self) -> None:
-        inspect = None
-        # Where the Engine is away just now, its own checks of the container tell it later.
-        with contextlib.suppress(EngineUnreachable):
+    def _note_ready(self) -> Failure | None:
+        """Note that this start became ready, or the failure when it has ended since."""
+        try:
             inspect = self._engine.inspect(self._name)
-        if inspect is not None:
-            self._store.note_ready(self._name, observed_state(inspect).start)
+        except EngineUnreachable:
+            # The Engine's own checks of the container tell it later.
+            return None
+        if inspect is None:
+            return Failure("gone", "the container was removed just after it was ready")
+        state = observed_state(inspect)
+        if not state.running:
+            return Failure("exited", f"the engine ended with exit code {state.exit_code} just after it was ready")
+        self._store.note_ready(self._name, state.start)
+        return None
 
     def _result(self) -> dict[str, t.Any]:
         """How the start came out, as a generation keeps it."""
@@ -308,11 +319,11 @@ class Start:
         try:
             server = endpoint_of(self._action.former)
             failure = follow(self._engine, self._name, server, None, watch, self._report, begin=self._begin)
+            failure = failure or self._note_ready()
         except FleetError as error:
             return f"the former container is back, and did not start: {error}"
         if failure:
             return f"the former container is back, and did not become ready: {failure.reason}"
-        self._note_ready()
         return SERVES_AGAIN
 
     def _new_watch(self) -> Watch:

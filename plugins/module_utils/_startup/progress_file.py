@@ -25,11 +25,15 @@ def progress_writer(path: str | None) -> t.Callable[[str, Event], None]:
             return
         with lock:
             # A link that somebody put there is not followed.
-            handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             try:
-                os.write(handle, (json.dumps(line) + "\n").encode())
-            finally:
-                os.close(handle)
+                handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+                try:
+                    os.write(handle, (json.dumps(line) + "\n").encode())
+                finally:
+                    os.close(handle)
+            except OSError:
+                # A full disk hides the progress; it must not break off a start while the former server is stopped.
+                return
 
     def write(server: str, event: Event) -> None:
         add(dict(event._asdict(), server=server, seconds=round(time.monotonic() - began, 1)))

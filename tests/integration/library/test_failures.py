@@ -18,6 +18,8 @@ import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.converge import Converger, Wish
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.progress_file import progress_writer
 
 # A run that ends itself with SIGKILL before or after the n-th call of a method of the Engine.
 CUT_OFF = """
@@ -89,6 +91,37 @@ def test_a_first_start_that_fails_leaves_nothing(host: t.Any) -> None:
     assert (failure["exit_code"], failure["oom_killed"], failure["restored"]) == (1, False, None)
     assert "no such thing" in failure["log"]
     assert host.containers() == {}
+
+
+def test_a_replacement_that_ends_just_after_it_was_ready_leaves_the_former_serving(host: t.Any) -> None:
+    server = host.server()
+    host.run(server)
+    before = host.containers()["a"].id
+    killed: list[str] = []
+
+    def report(name: str, event: t.Any) -> None:
+        if event.stage == "ready" and not killed:
+            killed.append(name)
+            container = host.containers()["a"]
+            container.kill()
+            container.wait()
+
+    wish = Wish(host.fleet, [{**server, "env": {}}], {}, "started", False)
+    with pytest.raises(FleetError) as caught:
+        Converger(wish, Store(str(host.state_dir)), report).run(False)
+    (failure,) = caught.value.details["failures"]
+    assert (failure["kind"], "just after it was ready" in failure["reason"]) == ("exited", True), failure["reason"]
+    assert failure["restored"] == "the former container serves again"
+    assert {name: (one.id, one.status) for name, one in host.containers().items()} == {"a": (before, "running")}
+    assert host.run(server)["changed"] is False
+
+
+def test_progress_that_cannot_be_written_breaks_off_no_start(host: t.Any) -> None:
+    server = host.server()
+    host.run(server)
+    wish = Wish(host.fleet, [{**server, "env": {}}], {}, "started", False)
+    done = Converger(wish, Store(str(host.state_dir)), progress_writer("/dev/full")).run(False)
+    assert done["servers"][0]["state"] == "ready"
 
 
 def test_what_served_before_a_killed_run_serves_again_when_the_next_fails_too(host: t.Any) -> None:

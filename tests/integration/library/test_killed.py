@@ -169,3 +169,14 @@ def test_an_end(host: t.Any, state: str, cut: str) -> None:
     assert {one.status for one in host.containers().values()} == ({"exited"} if state == "stopped" else set())
     assert host.run(server, state=state)["changed"] is False
     assert not list((host.state_dir / "down").glob("*"))
+
+
+def test_a_restart_that_is_not_wanted_any_more(host: t.Any) -> None:
+    """What a killed run had stopped is noted to serve again, until it is to be stopped."""
+    server = host.server()
+    host.run(server)
+    kill(host, server, "restarted", "before start")
+    assert host.run(server, state="stopped")["changed"] is True
+    assert host.run(server, state="stopped")["changed"] is False
+    assert host.run(server, state="present")["changed"] is False
+    assert host.containers()["a"].status == "exited"

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container import converge
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.runtimes import HostRuntimes
+from support.faults import until
 
 
 def same(one: dict[str, t.Any], other: dict[str, t.Any]) -> bool:
@@ -103,6 +104,21 @@ def test_what_was_changed_by_hand_is_mended(host, by_hand: str, expected: t.Any)
     assert done["servers"][0]["state"] == "ready"
     assert set(host.containers()) == {"a"}
     assert host.run(server)["changed"] is False
+
+
+def test_a_server_that_the_engine_starts_over_and_over_is_stopped(host, kinds) -> None:
+    server = host.server(env={"STAND_IN_DIE_AT": "config"})
+    host.run(server, state="present")
+    container = host.containers()["a"]
+    container.update(restart_policy={"Name": "unless-stopped"})
+    container.start()
+    # Its pause before the next start grows with each, so that it is found in one.
+    assert until(lambda: host.containers()["a"].attrs["RestartCount"] > 4)
+    assert until(lambda: host.containers()["a"].status == "restarting")
+    assert kinds(host.run(server, state="present")) == []
+    assert kinds(host.run(server, state="stopped")) == ["stop"]
+    container.reload()
+    assert (container.status, kinds(host.run(server, state="stopped"))) == ("exited", [])
 
 
 @pytest.fixture

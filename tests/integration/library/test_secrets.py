@@ -11,6 +11,7 @@ import subprocess
 import typing as t
 
 import pytest
+from integration.library.conftest import Host
 
 KEY = "sk-\"q'$(id)`;&\\ end-4711"
 # As the plan renders it: the value is read inside the container.
@@ -113,6 +114,40 @@ def test_secret_files_that_are_gone_are_drift(host: t.Any, which: int) -> None:
     done = host.run(server, secrets=secrets)
     assert [(a["action"], a["because"]) for a in done["actions"]] == [("replace", ["secret files are gone"])]
     assert (done["servers"][0]["state"], [path.read_text() for path in files(host)]) == ("ready", [KEY, "h"])
+
+
+def test_a_file_beside_the_secrets_is_mended_once(host: t.Any) -> None:
+    server, secrets = keyed(host), {"a": {"api_key": KEY}}
+    host.run(server, secrets=secrets)
+    (key,) = files(host)
+    (key.parent / "api_key~").write_text("an editor's copy")
+    assert host.run(server, secrets=secrets)["changed"] is True
+    assert ([path.name for path in files(host)], host.run(server, secrets=secrets)["changed"]) == (["api_key"], False)
+
+
+def test_fleets_that_share_a_state_folder_keep_what_is_theirs(
+    host: t.Any, kinds: t.Any, tmp_path: pathlib.Path
+) -> None:
+    """One by its container, one by its generation alone."""
+    other, secrets = Host(tmp_path), {"a": {"api_key": KEY}, "b": {"api_key": KEY}}
+    try:
+        theirs = [
+            other.server(
+                name,
+                entrypoint=[*WRAPPER, "vllm", "serve"],
+                probe={"kind": "generate", "served_names": [], "max_model_len": None},
+            )
+            for name in "ab"
+        ]
+        other.run(*theirs, secrets=secrets)
+        other.containers()["b"].remove(force=True)
+        kept = sorted(path for path in other.state_dir.rglob("*") if path.is_file() and path.name != "lock")
+        assert kinds(host.run(prune=True)) == []
+        assert kinds(host.run(state="absent", prune=True)) == []
+        assert sorted(path for path in other.state_dir.rglob("*") if path.is_file() and path.name != "lock") == kept
+        assert kinds(other.run(*theirs[:1], secrets=secrets, prune=True)) == ["forget"]
+    finally:
+        other.clean()
 
 
 def certificate(folder: pathlib.Path, name: str) -> dict[str, str]:

@@ -158,6 +158,7 @@ def test_decide(observed: list[Observed], state: str, expected: list[str]) -> No
 
 SERVED = [
     ("it runs", [there(**OLD)], True),
+    ("the Engine starts it over and over", [there(status="restarting", **OLD)], True),
     ("it is stopped", [there(status="exited", **OLD)], False),
     ("a killed run was about to start it again", [there(status="exited", taken_down=True, **OLD)], True),
     ("a killed run stopped it", [there("a.previous", status="exited", **OLD)], True),
