@@ -128,7 +128,22 @@ def _ordered(
     for hit in sorted(hits, key=lambda hit: _when(hit, last, len(last) > 1)):
         by_id.setdefault(hit.signature.id, []).append(hit)
     found = {hit.signature.id: hit.signature for hit in hits} | {signature.id: signature for signature in of_facts}
-    explained = {other for signature in found.values() for other in signature.explains if other != signature.id}
+    ranks = {
+        name: min(
+            [
+                *(RANKS.index(hit.pattern.rank) for hit in by_id.get(name, [])),
+                *([RANKS.index(signature.rank)] if any(signature is other for other in of_facts) else []),
+            ]
+        )
+        for name, signature in found.items()
+    }
+    # A symptom is no reason for what may be its cause.
+    explained = {
+        other
+        for name, signature in found.items()
+        for other in signature.explains - {name}
+        if other in ranks and ranks[name] <= ranks[other]
+    }
     order: list[tuple[tuple[t.Any, ...], Cause]] = []
     for name, signature in found.items():
         # A fact of the container is certain, and is the reason for whatever the log says.
@@ -137,12 +152,8 @@ def _ordered(
         when = _when(first, last, len(last) > 1) if first else (-1 if of_fact else 0, _LATE, 0)
         if of_fact and signature.rank == "cause":
             when = (-(10**6), "", 0)
-        rank = min(
-            [*(hit.pattern.rank for hit in by_id.get(name, [])), *([signature.rank] if of_fact else [])],
-            key=RANKS.index,
-        )
-        key = (RANKS.index(rank), name in explained, *when)
-        order.append((key, _cause(signature, rank, by_id.get(name, []), facts, weak)))
+        key = (ranks[name], name in explained, *when)
+        order.append((key, _cause(signature, RANKS[ranks[name]], by_id.get(name, []), facts, weak)))
     return [cause for _key, cause in sorted(order, key=lambda item: item[0])]
 
 
