@@ -8,7 +8,8 @@
 Hosts are folders; each copy is a process of rsync with the options of the role, over a link that --bwlimit makes as
 fast as all others. A host serves one copy at a time, so that no link is shared. Each copy is verified before it is
 passed on, and the one copy is too. What Ansible takes between waves is not in it, for it does not grow with the bundle.
-Fails above log2(8) + 1 times the time of one copy, with a tenth for what two cores take to start and verify four at a time.
+Fails above log2(8) + 1 times the time of one copy, with a tenth for what two cores take to start and verify four at
+once.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ description:
   - The format is in C(docs/bundle.schema.json).
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
+  - gpufleet.vllm.bundle
 attributes:
   check_mode:
     support: full
@@ -121,14 +122,6 @@ options:
     description: Bytes that have to stay free on the disk.
     type: int
     default: 1073741824
-  workers:
-    description: Files that are read at the same time; V(0) for one for each core.
-    type: int
-    default: 0
-  rehash:
-    description: Read and hash everything again, also what has not changed by size and times.
-    type: bool
-    default: false
 seealso:
   - module: gpufleet.vllm.bundle_verify
   - module: gpufleet.vllm.bundle_load
@@ -160,6 +153,10 @@ EXAMPLES = r"""
 RETURN = r"""
 name:
   description: Name of the bundle.
+  returned: when the bundle was or would be whole
+  type: str
+digest:
+  description: SHA-256 of the manifest, which stands for the whole bundle; loading can be told to take no other.
   returned: when the bundle was or would be whole
   type: str
 media:
@@ -213,13 +210,12 @@ files:
   elements: dict
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.create import Order, create
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.engine import DOCKER_IMPORT_ERROR, ImageStore
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.manifest import KINDS
+from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.parameters import HASHING, workers_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 
 ARGUMENTS = {
@@ -253,8 +249,7 @@ ARGUMENTS = {
     "sign_key": {"type": "path", "no_log": False},
     "state_path": {"type": "path"},
     "reserve_bytes": {"type": "int", "default": 1 << 30},
-    "workers": {"type": "int", "default": 0},
-    "rehash": {"type": "bool", "default": False},
+    **HASHING,
 }
 
 
@@ -263,7 +258,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     if module.params["images"] and DOCKER_IMPORT_ERROR:
         module.fail_json(msg=missing_required_lib("docker", reason="to save images"), exception=DOCKER_IMPORT_ERROR)
-    order = Order(**{**module.params, "workers": module.params["workers"] or len(os.sched_getaffinity(0))})
+    order = Order(**{**module.params, "workers": workers_of(module.params["workers"])})
     try:
         store = ImageStore() if order.images else None
         result = create(order, store, module.check_mode)

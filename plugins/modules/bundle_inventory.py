@@ -19,6 +19,7 @@ description:
     listed.
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
+  - gpufleet.vllm.bundle
 attributes:
   check_mode:
     support: full
@@ -51,10 +52,6 @@ options:
   state_path:
     description: File in which is kept what was hashed, so that it is not read again; nothing is kept when not given.
     type: path
-  workers:
-    description: Files that are hashed at the same time; V(0) for one for each core.
-    type: int
-    default: 0
 seealso:
   - module: gpufleet.vllm.bundle_create
 author:
@@ -86,12 +83,12 @@ inventory:
 """
 
 import json
-import os
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle import files, inventory
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.engine import DOCKER_IMPORT_ERROR, ImageStore
+from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.parameters import HASHING, workers_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 
 ARGUMENTS = {
@@ -101,7 +98,7 @@ ARGUMENTS = {
     "images": {"type": "bool", "default": True},
     "hashed": {"type": "bool", "default": False},
     "state_path": {"type": "path"},
-    "workers": {"type": "int", "default": 0},
+    **HASHING,
 }
 
 
@@ -111,8 +108,8 @@ def main() -> None:
     given = module.params
     if given["images"] and DOCKER_IMPORT_ERROR:
         module.fail_json(msg=missing_required_lib("docker", reason="to list images"), exception=DOCKER_IMPORT_ERROR)
-    receipts = files.Receipts(given["state_path"])
-    workers = given["workers"] or len(os.sched_getaffinity(0))
+    receipts = files.Receipts(given["state_path"], given["rehash"])
+    workers = workers_of(given["workers"])
     try:
         chains = inventory.chains(ImageStore()) if given["images"] else []
         _paths, sizes = inventory.take(

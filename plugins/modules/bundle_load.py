@@ -20,6 +20,8 @@ description:
   - A run that was ended anywhere is completed by the next.
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
+  - gpufleet.vllm.bundle
+  - gpufleet.vllm.bundle.source
 attributes:
   check_mode:
     support: full
@@ -30,27 +32,10 @@ attributes:
   action_group: {}
 requirements:
   - Docker SDK for Python >= 5.0.3 (for images)
-  - ssh-keygen of OpenSSH >= 8.2 (for signatures)
 notes:
   - Docker gives digests only to what came from a registry. An image that was bundled as C(NAME@sha256:...) is
     therefore loaded as C(NAME:sha256-...), see RV(local_names), or can be named by its ID, see RV(image_ids).
 options:
-  src:
-    description:
-      - Folders of the bundle. A folder that holds C(media-NNN) folders stands for all of these.
-    type: list
-    elements: path
-    required: true
-  allowed_signers:
-    description: File of those whose bundles are trusted, in the format of ssh-keygen(1).
-    type: path
-  signer:
-    description: Name in O(allowed_signers) of the one who must have signed; anybody in it when not given.
-    type: str
-  unsigned:
-    description: Take a bundle without looking for a signature when O(allowed_signers) is not given.
-    type: bool
-    default: false
   parts:
     description: What of the bundle is loaded here.
     type: list
@@ -74,22 +59,10 @@ options:
     description: Mode of files as octal number in quotes. Folders can be entered by those who may read.
     type: str
     default: "0644"
-  state_path:
-    description:
-      - File in which is kept what was hashed, so that it is not read again; nothing is kept when not given.
-    type: path
   reserve_bytes:
     description: Bytes that have to stay free on each disk.
     type: int
     default: 1073741824
-  workers:
-    description: Files that are read at the same time; V(0) for one for each core.
-    type: int
-    default: 0
-  rehash:
-    description: Hash everything again, also what has not changed by size and times.
-    type: bool
-    default: false
 seealso:
   - module: gpufleet.vllm.bundle_create
   - module: gpufleet.vllm.bundle_inventory
@@ -189,23 +162,19 @@ from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.engine import DOCKER_IMPORT_ERROR, ImageStore
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.load import PARTS, load, order_of
+from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.parameters import HASHING, SOURCE
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 
 ARGUMENTS = {
-    "src": {"type": "list", "elements": "path", "required": True},
-    "allowed_signers": {"type": "path"},
-    "signer": {"type": "str"},
-    "unsigned": {"type": "bool", "default": False},
+    **SOURCE,
+    **HASHING,
     "parts": {"type": "list", "elements": "str", "choices": list(PARTS), "default": list(PARTS)},
     "hub_cache": {"type": "path", "default": "/srv/vllm/hub"},
     "files_dir": {"type": "path"},
     "owner": {"type": "str"},
     "group": {"type": "str"},
     "mode": {"type": "str", "default": "0644"},
-    "state_path": {"type": "path"},
     "reserve_bytes": {"type": "int", "default": 1 << 30},
-    "workers": {"type": "int", "default": 0},
-    "rehash": {"type": "bool", "default": False},
 }
 
 

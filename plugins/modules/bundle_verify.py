@@ -16,38 +16,10 @@ description:
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
   - gpufleet.vllm.attributes.read_only
+  - gpufleet.vllm.bundle
+  - gpufleet.vllm.bundle.source
 attributes:
   action_group: {}
-requirements:
-  - ssh-keygen of OpenSSH >= 8.2 (for signatures)
-options:
-  src:
-    description:
-      - Folders of the bundle. A folder that holds C(media-NNN) folders stands for all of these.
-    type: list
-    elements: path
-    required: true
-  allowed_signers:
-    description: File of those whose bundles are trusted, in the format of ssh-keygen(1).
-    type: path
-  signer:
-    description: Name in O(allowed_signers) of the one who must have signed; anybody in it when not given.
-    type: str
-  unsigned:
-    description: Take a bundle without looking for a signature when O(allowed_signers) is not given.
-    type: bool
-    default: false
-  state_path:
-    description: File in which is kept what was hashed, so that it is not read again; nothing is kept when not given.
-    type: path
-  workers:
-    description: Files that are hashed at the same time; V(0) for one for each core.
-    type: int
-    default: 0
-  rehash:
-    description: Hash everything again, also what has not changed by size and times.
-    type: bool
-    default: false
 seealso:
   - module: gpufleet.vllm.bundle_load
 author:
@@ -116,33 +88,22 @@ files:
   elements: dict
 """
 
-import os
-
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.files import Receipts
+from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.parameters import HASHING, SOURCE, workers_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.verify import Trust, told, verify
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
-
-ARGUMENTS = {
-    "src": {"type": "list", "elements": "path", "required": True},
-    "allowed_signers": {"type": "path"},
-    "signer": {"type": "str"},
-    "unsigned": {"type": "bool", "default": False},
-    "state_path": {"type": "path"},
-    "workers": {"type": "int", "default": 0},
-    "rehash": {"type": "bool", "default": False},
-}
 
 
 def main() -> None:
     """Run the module."""
-    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={**SOURCE, **HASHING}, supports_check_mode=True)
     given = module.params
     receipts = Receipts(given["state_path"], given["rehash"])
-    trust = Trust(given["allowed_signers"], given["signer"], given["unsigned"])
+    trust = Trust(given["allowed_signers"], given["signer"], given["unsigned"], given["digest"])
     try:
-        verified = verify(given["src"], trust, receipts, given["workers"] or len(os.sched_getaffinity(0)))
+        verified = verify(given["src"], trust, receipts, workers_of(given["workers"]))
         if not module.check_mode:
             receipts.save()
     except FleetError as error:

@@ -115,6 +115,7 @@ class Sides:
             "allowed_signers": None,
             "signer": None,
             "unsigned": not changes.get("allowed_signers"),
+            "digest": None,
             "parts": list(load.PARTS),
             "hub_cache": str(self.far),
             "files_dir": str(self.far_files),

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 import typing as t
 
@@ -124,6 +125,7 @@ class _Maker:
             **result,
             **report.summary(wanted),
             "changed": bool(lacking or unsaved or rewrite or stale),
+            "digest": hashlib.sha256(text).hexdigest(),
             "signed": signed is not None or bool(check and self._order.sign_key),
             "written_blobs": self._writer.written_blobs,
             "written_bytes": self._writer.written_bytes,

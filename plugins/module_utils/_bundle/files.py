@@ -74,9 +74,16 @@ class Receipts:
     def save(self) -> None:
         """Write them, when there is something new; files that are gone are forgotten."""
         if self.path and self._changed:
-            remove_partials(os.path.dirname(os.path.abspath(self.path)))
             known = {path: list(receipt) for path, receipt in self._known.items() if os.path.lexists(path)}
-            write_whole(self.path, json.dumps({"receipts": known, "other": self.other}).encode("utf-8"), 0o600)
+            try:
+                remove_partials(os.path.dirname(os.path.abspath(self.path)))
+                write_whole(self.path, json.dumps({"receipts": known, "other": self.other}).encode("utf-8"), 0o600)
+            except OSError as error:
+                raise Unusable(
+                    f"state_path {names.shown(self.path)} cannot be written: {error.strerror}. Give a file in a folder "
+                    "that is there.",
+                    path=self.path,
+                ) from error
             self._changed = False
 
 

@@ -29,6 +29,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle import (
     inventory,
     manifest,
     names,
+    parameters,
     target,
     verify,
 )
@@ -97,14 +98,14 @@ def order_of(given: t.Mapping[str, t.Any]) -> Order:
         raise Refused(f"Nothing was changed: {'; '.join(faults)}.", faults=faults)
     return Order(
         src=given["src"],
-        trust=verify.Trust(given["allowed_signers"], given["signer"], given["unsigned"]),
+        trust=verify.Trust(given["allowed_signers"], given["signer"], given["unsigned"], given["digest"]),
         parts=given["parts"],
         hub_cache=given["hub_cache"],
         files_dir=given["files_dir"],
         attributes=target.Attributes(int(given["mode"], 8), (ids[0], ids[1])),
         state_path=given["state_path"],
         reserve_bytes=given["reserve_bytes"],
-        workers=given["workers"] or len(os.sched_getaffinity(0)),
+        workers=parameters.workers_of(given["workers"]),
         rehash=given["rehash"],
     )
 

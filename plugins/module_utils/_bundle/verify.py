@@ -11,16 +11,28 @@ import hashlib
 import os
 import typing as t
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle import files, manifest, media, report, signature
+from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle import (
+    files,
+    manifest,
+    media,
+    names,
+    report,
+    signature,
+)
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import Refused
 
 
 @dataclasses.dataclass(frozen=True)
 class Trust:
-    """Whose bundles are taken. unsigned: also those of nobody, when allowed_signers is not given either."""
+    """Whose bundles are taken. unsigned: also those of nobody, when allowed_signers is not given either.
+
+    digest: of the manifest of the only one that is taken; any when None.
+    """
 
     allowed_signers: str | None
     signer: str | None
     unsigned: bool
+    digest: str | None = None
 
 
 class Verified(t.NamedTuple):
@@ -39,6 +51,13 @@ def verify(src: t.Sequence[str], trust: Trust, receipts: files.Receipts, workers
     if trust.allowed_signers or not trust.unsigned:
         # Before a word of it is believed.
         signer = signature.verify(opened.text, opened.signature, trust.allowed_signers, trust.signer)
+    found = hashlib.sha256(opened.text).hexdigest()
+    if trust.digest and trust.digest.lower() != found:
+        raise Refused(
+            f"The bundle in {', '.join(opened.roots)} is another one than was asked for, and nothing was changed: its "
+            f"digest is {found}, not {names.shown(trust.digest)}. It may be an earlier one: get the right one.",
+            digest=found,
+        )
     wanted = manifest.decode(opened.text, os.path.join(opened.roots[0], manifest.FILE))
     hashed = media.verify_blobs(opened, wanted, receipts, workers)
     return Verified(opened, wanted, signer, hashed)

@@ -229,6 +229,23 @@ def test_only_bundles_of_those_who_are_trusted_are_loaded(sides: bundle.Sides) -
     assert "is not signed" in refused(sides, unsigned=True, **signers)
 
 
+def test_an_earlier_bundle_is_refused_where_one_is_asked_for(sides: bundle.Sides) -> None:
+    allowed, key = str(bundle.keys(sides.folder, "alice")), str(sides.folder / "alice")
+    earlier = sides.create(sign_key=key, name="earlier", dest=str(sides.folder / "earlier"))
+    now = sides.create(sign_key=key)
+    assert len({earlier["digest"], now["digest"]}) == 2
+    message = refused(sides, src=[str(sides.folder / "earlier")], allowed_signers=allowed, digest=now["digest"])
+    assert earlier["digest"] in message and now["digest"] in message
+    loaded_now = sides.load(allowed_signers=allowed, digest=now["digest"].upper())
+    assert loaded_now["digest"] == now["digest"] and sides.create(sign_key=key)["digest"] == now["digest"]
+
+
+def test_a_state_file_that_cannot_be_written_is_said(sides: bundle.Sides) -> None:
+    sides.create()
+    with pytest.raises(FleetError, match=r"state_path .*/no/state\.json cannot be written"):
+        sides.load(state_path=str(sides.folder / "no/state.json"))
+
+
 def test_a_signature_for_something_else_or_of_something_else_does_not_hold(sides: bundle.Sides) -> None:
     allowed = bundle.keys(sides.folder, "alice")
     key = str(sides.folder / "alice")
