@@ -340,6 +340,13 @@ actions:
   type: list
   elements: dict
   sample: [{"server": "vllm-qwen3-8b-0", "action": "replace", "because": ["argv"]}]
+notes:
+  description:
+    - A sentence for each server that is replaced because its image's tag means another build now. They are also warnings.
+  returned: always, but for refusals
+  type: list
+  elements: str
+  sample: []
 unused_caches:
   description:
     - Folders of compiled kernels in O(state_dir) that no container and no kept generation of a server uses any more.
@@ -525,7 +532,9 @@ def without(hidden: t.Sequence[str], result: t.Mapping[str, t.Any]) -> dict[str,
 
 
 def tell(module: AnsibleModule, result: t.Mapping[str, t.Any]) -> None:
-    """Warn of what was strange about the ends of containers."""
+    """Warn of what a person should know: of images that are other builds, of the ends of containers."""
+    for note in result.get("notes", ()):
+        module.warn(note)
     for ended in result.get("ended", ()):
         for note in ended["notes"]:
             module.warn(note)

@@ -41,7 +41,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.order imp
     beside,
     order,
 )
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.patient import PatientEngine
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.patient import PatientEngine, patiently
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.runtimes import amd_devices, read_runtimes
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.schedule import Skipped, carry_out
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
@@ -135,6 +135,7 @@ class Converger:
             "pending": any(not action.changes for action in actions),
             "actions": [{"server": a.name, "action": a.kind, "because": list(a.because)} for a in actions if a.changes],
             "diff": _diff(actions, self._numbers(observed)),
+            "notes": list(_other_builds(actions)),
         }
         try:
             outcomes, skipped = ([], {}) if check_mode else self._apply(actions, observed)
@@ -143,11 +144,17 @@ class Converger:
             raise
         ended = [one for outcome in outcomes for one in outcome.ended]
         result["ended"] = [dict(one._asdict(), notes=list(one.notes)) for one in ended]
-        result["unused_caches"] = self._unused_caches()
-        result["servers"] = self._describe(outcomes) if self._wish.state != "absent" else []
         failed = [outcome.problem for outcome in outcomes if outcome.problem]
+        told = {"failures": failed, "not_attempted": list(skipped)} if failed else {}
+        try:
+            result["unused_caches"] = patiently(self._unused_caches)
+            result["servers"] = patiently(lambda: self._describe(outcomes)) if self._wish.state != "absent" else []
+        except FleetError as error:
+            # What was done is told though it can't be looked at.
+            text = f"{_failure_text(failed, skipped)} {error}".strip()
+            raise StartFailed(text, **told, **result) from error
         if failed:
-            raise StartFailed(_failure_text(failed, skipped), failures=failed, not_attempted=list(skipped), **result)
+            raise StartFailed(_failure_text(failed, skipped), **told, **result)
         return result
 
     # ---- observe and decide
@@ -278,7 +285,8 @@ class Converger:
                 keep(self._store.folder, [result.measurement] if result.measurement else [])
         for index in skipped:
             if rest[index].starts:
-                starts[rest[index].name].take_back()
+                how = starts[rest[index].name].take_back()
+                skipped[index] += f", and was stopped for it: {how}" if how else ""
         return [ended[index] for index in sorted(ended)], {
             rest[index].name: skipped[index] for index in sorted(skipped)
         }
@@ -408,6 +416,19 @@ def _secret_texts(secrets: t.Mapping[str, t.Any]) -> dict[str, dict[str, str]]:
 
 def _refused(problems: t.Sequence[str]) -> Refused:
     return Refused("Nothing was changed, for:\n- " + "\n- ".join(problems), problems=list(problems))
+
+
+def _other_builds(actions: t.Iterable[Action]) -> t.Iterator[str]:
+    """A sentence for each server that is replaced because the name of its image means another build than it runs."""
+    for action in actions:
+        before, after = action.before, action.after
+        if action.kind != "replace" or before is None or after is None:
+            continue
+        if before.image == after.image and before.image_id != after.image_id:
+            yield (
+                f"{action.name}: {after.image} is another build on this host than that which runs, and replaces it. "
+                "Where that is not wanted, declare a tag that does not move."
+            )
 
 
 def _failure_text(failed: t.Sequence[t.Mapping[str, t.Any]], skipped: t.Mapping[str, str]) -> str:

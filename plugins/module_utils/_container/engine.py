@@ -68,18 +68,6 @@ class Engine:
         with _translated("read the version of the Docker Engine"):
             return str(self._api.version()["Version"])
 
-    def await_answer(self, seconds: float) -> None:
-        """Wait until the Engine answers, as it does not while it is restarted; the error when it stays away so long."""
-        until = time.monotonic() + seconds
-        while True:
-            try:
-                self.version()
-                return
-            except EngineUnreachable:
-                if time.monotonic() > until:
-                    raise
-                time.sleep(0.2)
-
     @property
     def is_podman(self) -> bool:
         """Whether it is Podman that answers in the Docker Engine's place."""

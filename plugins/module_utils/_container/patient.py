@@ -19,7 +19,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import Engin
 
 # Seconds for which the Engine may be away, and between two tries.
 AWAY_SECONDS = 60
-TRY_SECONDS = 1.0
+TRY_SECONDS = 0.5
 
 Result = t.TypeVar("Result")
 
@@ -33,7 +33,7 @@ class PatientEngine(Engine):
             there = self.inspect(spec.name)
             return str(there["Id"]) if there is not None else super(PatientEngine, self).create(spec)
 
-        return _patiently(lambda: super(PatientEngine, self).create(spec), again)
+        return patiently(lambda: super(PatientEngine, self).create(spec), again)
 
     def rename(self, container: str, name: str) -> None:
         def again() -> None:
@@ -42,29 +42,33 @@ class PatientEngine(Engine):
             if renamed is None or (present is not None and present["Id"] != renamed["Id"]):
                 super(PatientEngine, self).rename(container, name)
 
-        _patiently(lambda: super(PatientEngine, self).rename(container, name), again)
+        patiently(lambda: super(PatientEngine, self).rename(container, name), again)
 
     def start(self, container: str) -> None:
-        _patiently(lambda: super(PatientEngine, self).start(container))
+        patiently(lambda: super(PatientEngine, self).start(container))
 
     def stop(self, container: str, seconds: int) -> None:
-        _patiently(lambda: super(PatientEngine, self).stop(container, seconds))
+        patiently(lambda: super(PatientEngine, self).stop(container, seconds))
 
     def remove(self, container: str) -> None:
-        _patiently(lambda: super(PatientEngine, self).remove(container))
+        patiently(lambda: super(PatientEngine, self).remove(container))
 
     def set_restart_policy(self, container: str, policy: str) -> None:
-        _patiently(lambda: super(PatientEngine, self).set_restart_policy(container, policy))
+        patiently(lambda: super(PatientEngine, self).set_restart_policy(container, policy))
 
 
-def _patiently(first: t.Callable[[], Result], again: t.Callable[[], Result] | None = None) -> Result:
-    """What the first call returns; where the Engine does not answer, what `again` returns when it does."""
-    until = time.monotonic() + AWAY_SECONDS
+def patiently(first: t.Callable[[], Result], again: t.Callable[[], Result] | None = None) -> Result:
+    """What the first call returns; where the Engine does not answer, what `again` (or the same) returns when it does.
+
+    The call may take long before the Engine is away; the patience begins when it is.
+    """
+    until: float | None = None
     attempt = first
     while True:
         try:
             return attempt()
         except EngineUnreachable:
+            until = until or time.monotonic() + AWAY_SECONDS
             if time.monotonic() > until:
                 raise
         attempt = again or first

@@ -20,12 +20,12 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured 
     measurement,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import ContainerState, observed_state
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.patient import PatientEngine
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.patient import PatientEngine, patiently
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable, FleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._redact import Redactor
-from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.follow import ENGINE_AWAY_SECONDS, Expected, follow
+from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.follow import Expected, follow
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.stages import Event
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.watch import Failure, Watch
 
@@ -126,10 +126,14 @@ class Start:
             return Outcome(self._name, [], not_ended(self._name, str(error).rstrip(".")))
         return Outcome(self._name, [], ended=self._ended)
 
-    def take_back(self) -> None:
-        """When run() will not be called: what was stopped to make way starts again."""
-        if self._made_way and self._action.served and self._start_again() == SERVES_AGAIN:
+    def take_back(self) -> str | None:
+        """When run() will not be called: what was stopped to make way starts again; how it is, in words."""
+        if not (self._made_way and self._action.served):
+            return None
+        how = self._start_again()
+        if how == SERVES_AGAIN:
             self._store.note_up(self._name)
+        return how
 
     def run(self) -> Outcome:
         """Create or start it and see it ready; undo that when it fails."""
@@ -255,12 +259,9 @@ class Start:
         """Keep what tells of the failure, then restore what was there before; the failure as data."""
         # What waits for the failure is to hear of it at once.
         self._report(Event(self._watch.stage, "failed: " + self._hidden(failure.reason)))
-        try:
-            return self._put_back(failure)
-        except EngineUnreachable:
-            # It is being restarted, which may be why the start has failed; what is done already is not done again.
-            self._engine.await_answer(ENGINE_AWAY_SECONDS)
-            return self._put_back(failure)
+        # The Engine may be being restarted, which may be why the start has failed; what is done already is not done
+        # again.
+        return patiently(lambda: self._put_back(failure))
 
     def _put_back(self, failure: Failure) -> dict[str, t.Any]:
         inspect = self._engine.inspect(self._created or self._name)
@@ -321,9 +322,9 @@ class Start:
             failure = follow(self._engine, self._name, server, None, watch, self._report, begin=self._begin)
             failure = failure or self._note_ready()
         except FleetError as error:
-            return f"the former container is back, and did not start: {error}"
+            return self._hidden(f"the former container is back, and did not start: {error}")
         if failure:
-            return f"the former container is back, and did not become ready: {failure.reason}"
+            return self._hidden(f"the former container is back, and did not become ready: {failure.reason}")
         return SERVES_AGAIN
 
     def _new_watch(self) -> Watch:

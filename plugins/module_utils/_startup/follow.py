@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import ContainerState, observed_state
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.patient import AWAY_SECONDS
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable, FleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import endpoint
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.sources import Answers, Events, Log, inbox
@@ -29,8 +30,6 @@ NEWS_SECONDS = 0.1
 # A silent start is looked into this often within its stall time, within these bounds in seconds.
 USAGE_LOOKS = 6
 USAGE_SECONDS = (0.25, 30.0)
-# Seconds for which the Docker Engine may be away, as while it restarts.
-ENGINE_AWAY_SECONDS = 60
 # Seconds that are waited for the last lines of a container that has ended, and for the reason of its end.
 LAST_LINES_SECONDS = 0.4
 # Exit code of what was ended by SIGKILL.
@@ -149,7 +148,7 @@ class _Follower:
                 inspect = self._engine.inspect(self._container)
                 seen = now
             except EngineUnreachable:
-                if now - seen > ENGINE_AWAY_SECONDS:
+                if now - seen > AWAY_SECONDS:
                     raise
                 next_state = now + BLIND_STATE_SECONDS
                 continue

@@ -16,9 +16,11 @@ import typing as t
 
 import pytest
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container import patient
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.converge import Converger, Wish
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
-from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable, FleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.progress_file import progress_writer
 
 # A run that ends itself with SIGKILL before or after the n-th call of a method of the Engine.
@@ -114,6 +116,29 @@ def test_a_replacement_that_ends_just_after_it_was_ready_leaves_the_former_servi
     assert failure["restored"] == "the former container serves again"
     assert {name: (one.id, one.status) for name, one in host.containers().items()} == {"a": (before, "running")}
     assert host.run(server)["changed"] is False
+
+
+@pytest.mark.parametrize("seconds", [-1, 60])
+def test_an_engine_that_is_away_after_the_starts_hides_no_failure(
+    host: t.Any, monkeypatch: pytest.MonkeyPatch, seconds: int
+) -> None:
+    """seconds: for which it may be away."""
+    away = [EngineUnreachable("it is away")]
+
+    def mounted(self: Engine) -> set[str]:
+        if away:
+            raise away.pop()
+        return real(self)
+
+    real = Engine.mounted
+    monkeypatch.setattr(patient, "AWAY_SECONDS", seconds)
+    monkeypatch.setattr(patient, "TRY_SECONDS", 0.01)
+    monkeypatch.setattr(Engine, "mounted", mounted)
+    error = host.refused(host.server(), host.server("b", env={"STAND_IN_DIE_AT": "config"}))
+    assert [failure["server"][-1] for failure in error.details["failures"]] == ["b"]
+    assert "did not become ready" in str(error)
+    assert [action["action"] for action in error.details["actions"]] == ["create", "create"]
+    assert ("it is away" in str(error), "servers" in error.details) == ((True, False) if seconds < 0 else (False, True))
 
 
 def test_progress_that_cannot_be_written_breaks_off_no_start(host: t.Any) -> None:

@@ -86,6 +86,7 @@ def test_a_swap_that_comes_to_nothing_leaves_both_serving(host: t.Any) -> None:
     error = host.refused(moved(one, ports[1], **DIES), moved(two, ports[0]))
     assert error.details["failures"][0]["restored"] == "the former container serves again"
     assert error.details["not_attempted"] == [two["name"]]
+    assert "and was stopped for it: the former container serves again" in str(error)
     assert {name: container.id for name, container in host.containers().items()} == before
     done = host.run(one, two)
     assert [server["state"] for server in done["servers"]] == ["ready", "ready"]

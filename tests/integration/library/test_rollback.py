@@ -51,7 +51,9 @@ def test_a_rollback_restores_everything_together(host: t.Any, kinds: t.Any, buil
     _tag, second = builds("second")
     assert first != second
     later = {**server, "command": [*server["command"], "--seed", "7"], "env": {}, "cpus": 1}
-    assert numbers(host.run(later, secrets={"a": {"api_key": "new-4711"}})) == [(2, True, False), (1, False, False)]
+    deployed = host.run(later, secrets={"a": {"api_key": "new-4711"}})
+    assert numbers(deployed) == [(2, True, False), (1, False, False)]
+    assert [f"{tag} is another build" in note for note in deployed["notes"]] == [True]
     before = host.containers()["a"].attrs
 
     name = {"name": server["name"], "model": "a", "stall_seconds": 20, "probe": None, "listen": None}
@@ -63,7 +65,7 @@ def test_a_rollback_restores_everything_together(host: t.Any, kinds: t.Any, buil
     assert {"image_id", "argv", "env", "cpus"} <= set(former["differs"])
     done = host.run(name, state="rolled_back")
     assert (foreseen["actions"], foreseen["diff"]) == (done["actions"], done["diff"])
-    assert kinds(done) == ["replace"]
+    assert (kinds(done), done["notes"]) == (["replace"], [])
     diff = done["diff"]
     assert (diff["before"][server["name"]]["generation"], diff["after"][server["name"]]["generation"]) == (2, 1)
     assert numbers(done) == [(2, False, True), (1, True, False)]
