@@ -342,7 +342,8 @@ actions:
   sample: [{"server": "vllm-qwen3-8b-0", "action": "replace", "because": ["argv"]}]
 notes:
   description:
-    - A sentence for each server that is replaced because its image's tag means another build now. They are also warnings.
+    - A sentence for each server that is replaced because its image's tag means another build now.
+    - They are warnings, too.
   returned: always, but for refusals
   type: list
   elements: str
