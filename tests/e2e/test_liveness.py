@@ -61,14 +61,14 @@ def test_a_frozen_engine_is_found_behind_its_200_and_thaws(fleet: Fleet) -> None
     finally:
         os.kill(process, signal.SIGCONT)
     assert one["state"] == "stalled", one
-    end = time.monotonic() + 120
+    end = time.monotonic() + 900
     while status(fleet)["state"] != "ready":
         assert time.monotonic() < end
 
 
 def test_a_killed_engine_is_told(fleet: Fleet) -> None:
     os.kill(engine_process(fleet), signal.SIGKILL)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 900
     while (one := status(fleet))["state"] != "engine_dead":
         assert time.monotonic() < end, one
     assert "503" in one["why"]

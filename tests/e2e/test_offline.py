@@ -23,15 +23,20 @@ from support.fleet import BUILD, engine
 HUB = BUILD / "tests" / "hub"
 REPO = "gpufleet/tiny-qwen3"
 # Seconds; a start takes half a minute on two quiet cores.
-LONG = 600
+LONG = 1800
 READY = "Application startup complete"
-# The server answers in its own network, which has no other end.
+# The server answers in its own network, which has no other end. It listens a moment after it says that it is ready.
 ASK = """
-import json, sys, urllib.request, urllib.error
+import json, socket, sys, time, urllib.request, urllib.error
+for _second in range(120):
+    with socket.socket() as tried:
+        if not tried.connect_ex(("127.0.0.1", 8000)):
+            break
+    time.sleep(1)
 body = json.dumps({"model": "m", "prompt": "hello", "max_tokens": 4}).encode()
 request = urllib.request.Request("http://127.0.0.1:8000/v1/completions", body, {"Content-Type": "application/json"})
 try:
-    print(json.dumps([200, json.loads(urllib.request.urlopen(request, timeout=120).read())]))
+    print(json.dumps([200, json.loads(urllib.request.urlopen(request, timeout=600).read())]))
 except urllib.error.HTTPError as error:
     print(json.dumps([error.code, error.read().decode()]))
 """

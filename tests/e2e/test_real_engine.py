@@ -84,7 +84,7 @@ def ask(fleet: Fleet, path: str, body: dict[str, t.Any] | None = None) -> t.Any:
         {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"},
     )
     handlers = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusted)
-    with urllib.request.build_opener(*handlers).open(request, timeout=120) as answer:
+    with urllib.request.build_opener(*handlers).open(request, timeout=600) as answer:
         return json.loads(answer.read())
 
 

@@ -192,7 +192,7 @@ def verdicts(profile: dict[str, t.Any]) -> list[str | None]:
         image,
         "/judge.py",
     ]
-    done = subprocess.run(command, input=json.dumps(lists), capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, input=json.dumps(lists), capture_output=True, text=True, timeout=3600, check=False)
     found = [json.loads(line.partition(" ")[2]) for line in done.stdout.splitlines() if line.startswith("VERDICT ")]
     assert len(found) == len(SAMPLES), done.stderr[-3000:]
     return found

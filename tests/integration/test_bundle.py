@@ -21,7 +21,7 @@ def test_a_fleet_is_bundled_loaded_and_deployed_offline(fleet: Fleet, tmp_path: 
     shutil.copytree(fleet.hub, near, symlinks=True)
     add_snapshot(near, {"config.json": b"{}", "tokenizer.json": b"{}", "model.safetensors": b"of no use"}, "acme/words")
     fleet.hub = near
-    model = fleet.model()
+    model = fleet.model("bundled")
     fleet.models = [{**model, "engine": {**model["engine"], "tokenizer": "acme/words"}}]
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
     (tmp_path / "allowed").write_text("builder " + (tmp_path / "key.pub").read_text())

@@ -18,7 +18,7 @@ PREDICTED = ("changed", "actions", "diff")
 
 
 def get(url: str) -> t.Any:
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as answer:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=120) as answer:
         return json.loads(answer.read())
 
 
@@ -26,7 +26,9 @@ def get(url: str) -> t.Any:
 def two(fleets: t.Callable[[], Fleet]) -> Fleet:
     """Two models, one of them with two replicas; the first test deploys them."""
     fleet = fleets()
-    fleet.models = [fleet.model("a", replicas=2), fleet.model("b")]
+    # Slow enough that its stages are read before the server answers.
+    slow = {"STAND_IN_START_SECONDS": "4"}
+    fleet.models = [fleet.model("a", replicas=2, env=slow), fleet.model("b")]
     return fleet
 
 
@@ -69,7 +71,7 @@ def test_changing_one_option_replaces_exactly_that_server(two: Fleet) -> None:
 
 
 def test_a_container_changed_by_hand_is_mended(two: Fleet) -> None:
-    two.containers()["vllm-a-0"].stop(timeout=5)
+    two.containers()["vllm-a-0"].stop(timeout=30)
     two.containers()["vllm-a-1"].remove(force=True)
     kept = two.identities()["vllm-b-0"]
     (result,) = two.deploy().results("vllm_servers")

@@ -33,7 +33,7 @@ def ranks(fleet: Fleet) -> t.Iterator[list[str]]:
             name=name,
             detach=True,
         )
-        one.wait(timeout=60)
+        one.wait(timeout=600)
         made.append(one)
     try:
         yield [one.name for one in made]

@@ -16,12 +16,12 @@ from support.fleet import LABEL_FLEET, Fleet, Played
 
 
 def test_a_run_killed_on_the_host_is_not_followed_for_ever(fleet: Fleet) -> None:
-    fleet.models = [fleet.model("followed", env={"STAND_IN_START_SECONDS": "15"})]
+    fleet.models = [fleet.model("followed", env={"STAND_IN_START_SECONDS": "40"})]
     mine = {"label": f"{LABEL_FLEET}={fleet.name}"}
     played: list[Played] = []
     thread = threading.Thread(target=lambda: played.append(fleet.deploy()))
     thread.start()
-    end = time.monotonic() + 120
+    end = time.monotonic() + 600
     # The running ones of this fleet alone: those of others may vanish while they are listed.
     while thread.is_alive() and time.monotonic() < end and not fleet.docker.api.containers(filters=mine):
         time.sleep(0.2)
@@ -31,7 +31,7 @@ def test_a_run_killed_on_the_host_is_not_followed_for_ever(fleet: Fleet) -> None
     status = pathlib.Path(f"/proc/{module}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     os.kill(int(status[1]), signal.SIGKILL)
     os.kill(module, signal.SIGKILL)
-    thread.join(timeout=90)
+    thread.join(timeout=600)
     assert not thread.is_alive()
     assert played[0].rc != 0
     assert "killed on the host" in played[0].failure

@@ -20,7 +20,12 @@ def two(fleets: t.Callable[[], Fleet]) -> Fleet:
     """A model with two replicas and a secret, and one whose KV cache is what its share leaves."""
     fleet = fleets()
     shared = {"max_model_len": 1024, "gpu_memory_utilization": 0.15}
-    fleet.models = [fleet.model("meas-a", replicas=2, secrets={"api_key": KEY}), fleet.model("meas-b", engine=shared)]
+    # Slow enough that all that they tell is read before they answer.
+    slow = {"STAND_IN_START_SECONDS": "4"}
+    fleet.models = [
+        fleet.model("meas-a", replicas=2, secrets={"api_key": KEY}, env=dict(slow)),
+        fleet.model("meas-b", engine=shared, env=dict(slow)),
+    ]
     return fleet
 
 

@@ -87,7 +87,7 @@ def test_the_disk_full(fleet: Fleet) -> None:
             assert "MiB free" in played.failure and str(fleet.state_dir) in played.failure
         assert not fleet.containers()
     finally:
-        subprocess.run(["umount", str(fleet.state_dir)], check=True)
+        subprocess.run(["umount", "--lazy", str(fleet.state_dir)], check=True)
 
 
 def test_the_stand_in_serves_no_fleet(fleet: Fleet) -> None:
@@ -102,7 +102,7 @@ def test_a_part_of_the_fleet(fleet: Fleet) -> None:
 
 
 def test_no_models_declared_never_means_remove_all(fleet: Fleet) -> None:
-    fleet.models = [fleet.model()]
+    fleet.models = [fleet.model("undeclared")]
     assert fleet.deploy().rc == 0
     before = fleet.identities()
     fleet.models = None

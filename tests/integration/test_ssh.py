@@ -38,7 +38,8 @@ def test_progress_and_result_come_over_ssh(fleet: Fleet, tmp_path: pathlib.Path,
             "ansible_ssh_common_args": " ".join(f"-o {option}" for option in SSH_OPTIONS),
         }
     }
-    fleet.models = [fleet.model("far")]
+    # Slow enough that its stages are read before the server answers.
+    fleet.models = [fleet.model("far", env={"STAND_IN_START_SECONDS": "4"})]
     played = fleet.deploy()
     assert played.rc == 0, played.output
     assert "far | vllm-far-0 |" in played.output

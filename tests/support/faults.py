@@ -57,7 +57,7 @@ class Fault:
         self.reported, self.left = " ".join(text.split())[:600], left
 
 
-def until(true: t.Callable[[], t.Any], seconds: float = 60) -> t.Any:
+def until(true: t.Callable[[], t.Any], seconds: float = 300) -> t.Any:
     """Wait for something, for so long at most; what it returned last."""
     end = time.monotonic() + seconds
     while not (found := true()) and time.monotonic() < end:
@@ -80,7 +80,7 @@ def beside(run: t.Callable[[], t.Any]) -> tuple[threading.Thread, list[t.Any]]:
     return thread, found
 
 
-def served(server: t.Mapping[str, t.Any], path: str = "/health", timeout: float = 1.0) -> bool:
+def served(server: t.Mapping[str, t.Any], path: str = "/health", timeout: float = 30) -> bool:
     """Whether the server answers with 200."""
     connection = http.client.HTTPConnection("127.0.0.1", server["listen"]["port"], timeout=timeout)
     try:
@@ -113,7 +113,7 @@ class Deaths:
         self._events.close()
         self._client.close()
 
-    def of(self, name: str, seconds: float = 10) -> float:
+    def of(self, name: str, seconds: float = 120) -> float:
         """When this container ended; waits for the news."""
         assert until(lambda: name in self._at, seconds), f"{name} did not end: {self._at}"
         return self._at[name]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,13 +16,16 @@ import sys
 import typing as t
 
 import docker
+import docker.errors
 import yaml
+
+from support.ports import RUN, free_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / ".build"
 LABEL_FLEET = "gpufleet.vllm.fleet"
-# Seconds; no play of these tests needs a third of it.
-PLAY_SECONDS = 240
+# Seconds. It only ends what hangs: a start of real vLLM takes minutes where everything else runs beside it.
+PLAY_SECONDS = 1800
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Fleet:
         self.folder = folder
         self.state_dir = folder / "state"
         self.models: t.Any = []
-        self.first_port = random.randrange(20000, 30000)
+        self.first_port = free_run()
         self.host_vars: dict[str, t.Any] = {}
         self.planned: dict[str, t.Any] = {}
         self.collections = BUILD / "collections"
@@ -123,8 +127,15 @@ class Fleet:
 
     def containers(self) -> dict[str, t.Any]:
         """The fleet's containers by name, on every host of the inventory."""
-        found = self.docker.containers.list(all=True, filters={"label": LABEL_FLEET}, ignore_removed=True)
-        return {one.name: one for one in found if one.labels[LABEL_FLEET].startswith(self.name)}
+        listed = self.docker.api.containers(all=True, filters={"label": LABEL_FLEET})
+        found = {}
+        for one in listed:
+            # Those of others may vanish meanwhile, so they are not looked at.
+            if one["Labels"][LABEL_FLEET].startswith(self.name):
+                with contextlib.suppress(docker.errors.NotFound):
+                    container = self.docker.containers.get(one["Id"])
+                    found[container.name] = container
+        return found
 
     def identities(self) -> dict[str, tuple[str, str]]:
         """ID and start time of each container: equal before and after means that nothing was touched."""
@@ -142,7 +153,7 @@ class Fleet:
             "host_fleet": self.name,
             "host_state_dir": str(self.state_dir),
             "host_hub_cache": str(self.hub),
-            "host_port_range": [self.first_port, self.first_port + 50],
+            "host_port_range": [self.first_port, self.first_port + RUN - 1],
             "vllm_models": self.models,
         }
         hosts = self.host_vars or {"one": {}}

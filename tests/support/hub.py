@@ -112,7 +112,7 @@ class Hub:
     def requests(self) -> list[Asked]:
         """All requests in the order of their answers. A client can have its answer before we have noted it: we wait."""
         with self._change:
-            assert self._change.wait_for(lambda: not self._answering, timeout=10), "a request is still being answered"
+            assert self._change.wait_for(lambda: not self._answering, timeout=300), "a request is still being answered"
             return list(self._requests)
 
     @contextlib.contextmanager

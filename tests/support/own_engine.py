@@ -24,7 +24,8 @@ import typing as t
 
 import docker
 
-START_SECONDS = 60
+# Seconds; only what hangs takes them.
+START_SECONDS = 300
 # netdevice(7)
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 0x1
 
@@ -96,7 +97,8 @@ class OwnEngine:
     def lose_power(self) -> None:
         """End the Engine, its containers and all their processes at once."""
         client = self.client()
-        pids = [one.attrs["State"]["Pid"] for one in client.containers.list()]
+        # One that is about to be started again has the process ID 0.
+        pids = [pid for one in client.containers.list() if (pid := one.attrs["State"]["Pid"])]
         client.close()
         mine = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if self._is_mine(pid)]
         for pid in [*mine, *pids]:

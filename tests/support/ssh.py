@@ -17,8 +17,10 @@ import typing as t
 import pytest
 
 from support.fleet import ROOT
+from support.ports import free_port
 
-START_SECONDS = 10
+# Seconds; only what hangs takes them.
+START_SECONDS = 120
 
 
 @contextlib.contextmanager
@@ -32,8 +34,7 @@ def sshd(folder: pathlib.Path, authorized: pathlib.Path) -> t.Iterator[int]:
         pytest.skip(f"no ssh here: {found.stderr.strip() or 'the client is missing'}")
     if not (folder / "host_key").exists():
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / "host_key")], check=True)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     pathlib.Path("/run/sshd").mkdir(exist_ok=True)  # sshd wants it, and the package that makes it is not installed
     options = {
         "ListenAddress": "127.0.0.1",
@@ -42,6 +43,8 @@ def sshd(folder: pathlib.Path, authorized: pathlib.Path) -> t.Iterator[int]:
         "PidFile": "none",
         "StrictModes": "no",
         "UsePAM": "no",
+        # By default it turns some away while ten have not yet shown their key.
+        "MaxStartups": "100",
         "Subsystem": "sftp internal-sftp",
     }
     command = [*found.stdout.split(), "-D", "-e", "-f", "/dev/null", "-p", str(port)]
@@ -53,11 +56,13 @@ def sshd(folder: pathlib.Path, authorized: pathlib.Path) -> t.Iterator[int]:
         users = folder / "passwd"
         users.write_text(pathlib.Path("/etc/passwd").read_text() + "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n")
         command = ["unshare", "--mount", "sh", "-c", f'mount --bind {users} /etc/passwd && exec "$@"', "sh", *command]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+    # Into a file: nobody reads it meanwhile, and a full pipe would stop the server.
+    log = folder / f"sshd-{port}.log"
+    with log.open("wb") as errors, subprocess.Popen(command, stderr=errors) as server:
         try:
             deadline = time.monotonic() + START_SECONDS
             while socket.socket().connect_ex(("127.0.0.1", port)):
-                assert server.poll() is None and time.monotonic() < deadline, "sshd did not start"
+                assert server.poll() is None and time.monotonic() < deadline, log.read_text()
                 time.sleep(0.1)
             yield port
         finally:

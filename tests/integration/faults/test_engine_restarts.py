@@ -72,11 +72,12 @@ def test_restarted_while_serving(own: OwnEngine, host: Host, fault: Fault) -> No
     fault.seen("nothing to do for the next run", "the same servers, started again by the Engine")
 
 
-def test_restarted_during_a_start(own: OwnEngine, host: Host, fault: Fault) -> None:
+def test_restarted_during_a_start(own: OwnEngine, host: Host, fault: Fault, tmp_path: pathlib.Path) -> None:
     fault.name = "Docker Engine restarted during a start"
     server = host.server()
     own.inside(lambda: host.run(server))
-    slow = {**server, "env": {"STAND_IN_START_SECONDS": "8"}}
+    # On another port than the former one's it would start beside it, so it is the same.
+    slow = host.held(tmp_path / "gate", listen=server["listen"])
     thread, found = beside(lambda: own.inside(lambda: host.run(slow)))
     assert until(lambda: replacing(host))
     time.sleep(1)
@@ -89,6 +90,7 @@ def test_restarted_during_a_start(own: OwnEngine, host: Host, fault: Fault) -> N
     assert isinstance(error, FleetError), error
     assert until(lambda: serves(own, server)), error
     assert set(host.containers()) == {"a"}
+    (tmp_path / "gate/go").touch()
     done = own.inside(lambda: host.run(slow))
     assert done["servers"][0]["state"] == "ready"
     fault.seen(error, "the former container serves again; the next run brings the new one")
@@ -121,7 +123,7 @@ def test_host_reboot_during_a_replacement(own: OwnEngine, host: Host, fault: Fau
     fault.name = "host rebooted in the middle of a replacement"
     server = host.server()
     own.inside(lambda: host.run(server))
-    slow = {**server, "env": {"STAND_IN_START_SECONDS": "30"}}
+    slow = {**server, "env": {"STAND_IN_START_SECONDS": "3600"}}
     arguments = json.dumps([host.fleet, slow, str(host.state_dir)])
     # The run is a process of the host, and ends with it.
     run = subprocess.Popen(

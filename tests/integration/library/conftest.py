@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import pathlib
 import random
-import socket
 import typing as t
 
 import docker
@@ -21,6 +20,7 @@ import pytest
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.converge import Converger, Wish
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
+from support.ports import free_port
 
 IMAGE = "gpufleet-test/stand-in:0.32.0"
 LABEL_FLEET = "gpufleet.vllm.fleet"
@@ -57,13 +57,21 @@ class Host:
             "cpus": 0,
             "user": "",
             "read_only_root": True,
-            "stop_seconds": 5,
-            "deadline_seconds": 60,
-            "stall_seconds": 20,
+            # Far more than a loaded machine needs.
+            "stop_seconds": 30,
+            "deadline_seconds": 600,
+            "stall_seconds": 120,
             "probe": {"kind": "generate", "served_names": [name], "max_model_len": 512},
             "secrets": {"target": "/run/secrets/vllm"},
         }
         return {**server, **changes}
+
+    def held(self, gate: pathlib.Path, name: str = "a", **changes: t.Any) -> dict[str, t.Any]:
+        """A server whose engine says nothing until the folder `gate` holds a file named go."""
+        gate.mkdir(exist_ok=True)
+        program = ["/bin/sh", "-c", 'until [ -e /gate/go ]; do sleep 0.1; done; exec vllm serve "$@"', "sh"]
+        mount = {"source": str(gate), "target": "/gate", "read_only": True}
+        return self.server(name, **{"entrypoint": program, "mounts": [mount], "stall_seconds": 600, **changes})
 
     def run(
         self,
@@ -106,13 +114,6 @@ class Host:
             except docker.errors.NotFound:
                 continue
         self.docker.close()
-
-
-def free_port() -> int:
-    """A TCP port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def steps(result: t.Mapping[str, t.Any]) -> list[str]:

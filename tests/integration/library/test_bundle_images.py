@@ -52,8 +52,9 @@ class Engine:
             self.api.images.remove(name, force=True)
 
     def clean(self) -> None:
-        for image in self.api.images.list():
-            for tag in image.tags:
+        # Images of other tests may vanish meanwhile, so they are not looked at.
+        for image in self.api.api.images():
+            for tag in image["RepoTags"] or ():
                 if tag.startswith(self.prefix):
                     self.api.images.remove(tag, force=True)
         self.api.close()

@@ -48,7 +48,7 @@ def test_two_hosts_that_load_into_one_cache_do_no_harm(sides: bundle.Sides) -> N
     for one in both:
         one.start()
     for one in both:
-        one.join(60)
+        one.join(600)
     assert [one.exitcode for one in both] == [0, 0]
     assert found(sides) == wanted(sides)
     assert sides.load()["changed"] is False

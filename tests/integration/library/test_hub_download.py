@@ -23,7 +23,7 @@ from support.hub import Hub
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 MIB = 1 << 20
 # Seconds; far more than a loaded machine needs.
-LONG = 120
+LONG = 1200
 RUN = """
 import json, sys
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.selection import Wanted
@@ -75,7 +75,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: pathlib.Path) -> t.Iterator[Site]:
-    content = random.Random(1).randbytes(12 * MIB)
+    content = random.Random(1).randbytes(32 * MIB)
     repo = tmp_path / "hub/acme/big"
     repo.mkdir(parents=True)
     (repo / "model.safetensors").write_bytes(content)
@@ -84,11 +84,13 @@ def site(tmp_path: pathlib.Path) -> t.Iterator[Site]:
         yield Site(tmp_path, hub, content)
 
 
-@pytest.mark.parametrize("segment_bytes", [64 * MIB, 2 * MIB], ids=["one segment", "six segments"])
-def test_killed_again_and_again(site: Site, segment_bytes: int) -> None:
+@pytest.mark.parametrize(
+    ("segment_bytes", "connections"), [(64 * MIB, 1), (4 * MIB, 4)], ids=["one segment", "eight segments"]
+)
+def test_killed_again_and_again(site: Site, segment_bytes: int, connections: int) -> None:
     """Each run goes on where the one before was killed, wherever that was."""
-    slow = segment_bytes // (16 * MIB) + 1
-    site.hub.fail("model.safetensors", times=1000, bytes_per_second=slow * 2 * MIB)
+    # Each connection writes a MiB at a time, so a run that is killed a second late has written 8 MiB.
+    site.hub.fail("model.safetensors", times=1000, bytes_per_second=4 * MIB // connections)
     killed = 0
     generator = random.Random(2)
     while killed < 10:
@@ -108,10 +110,8 @@ def test_killed_again_and_again(site: Site, segment_bytes: int) -> None:
     snapshot = pathlib.Path(result["path"])
     assert (snapshot / "model.safetensors").read_bytes() == site.content
     assert sorted(path.name for path in site.blobs.iterdir() if "incomplete" in path.name) == []
-    # What was on its way to a process when it was killed is lost: its buffers and those of the sockets, which are a
-    # multiple of the pieces that the slow hub sends.
-    assert site.sent() < len(site.content) + (killed + 1) * 3 * MIB
-    assert result["fetched_bytes"] < len(site.content) * 3 // 4
+    # What was on its way to a process when it was killed is lost: its buffers and those of the sockets.
+    assert result["fetched_bytes"] < len(site.content) * 7 // 8
 
 
 def test_two_processes_in_one_cache(site: Site) -> None:
@@ -128,12 +128,12 @@ def test_one_goes_on_where_another_was_killed(site: Site) -> None:
     """A lock does not outlive its holder."""
     # The first four connections only.
     site.hub.fail("model.safetensors", times=4, bytes_per_second=MIB // 8)
-    first = site.start(2 * MIB)
+    first = site.start(8 * MIB)
     end = time.monotonic() + LONG
     while site.have() < MIB // 2:
         assert time.monotonic() < end and first.poll() is None
         time.sleep(0.01)
-    second = site.start(2 * MIB)
+    second = site.start(8 * MIB)
     time.sleep(1.5)
     assert second.poll() is None
     first.send_signal(signal.SIGKILL)

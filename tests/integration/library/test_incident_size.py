@@ -52,7 +52,7 @@ def run(program: str, log: pathlib.Path) -> tuple[dict[str, Any], int]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -79,11 +79,13 @@ def test_excerpt_of_100_mb(flood: pathlib.Path) -> None:
     assert size < 2 * MIB and "a-secret-value" not in json.dumps(result)
     assert [number for number, text in result["lines"] if "No space" in text] == [CAUSE_LINE]
     assert result["peak_mib"] < 200
-    assert result["seconds"] < 120
+    # Some seconds on a quiet machine; without a bound on what is kept it would be hours.
+    assert result["seconds"] < 1000
 
 
 def test_diagnosis_of_100_mb(flood: pathlib.Path) -> None:
     result, _size = run(JUDGE, flood)
     assert result["found"] == [["disk-full", CAUSE_LINE]]
     assert result["peak_mib"] < 200
-    assert result["seconds"] < 120
+    # Some seconds on a quiet machine; without a bound on what is kept it would be hours.
+    assert result["seconds"] < 1000

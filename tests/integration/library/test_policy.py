@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import os
-import time
 import typing as t
 
 import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container import runtimes
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
+from support.faults import until
 
 RELAXED: dict[str, t.Any] = {
     "cap_add": ["SYS_NICE"],
@@ -99,14 +99,15 @@ def test_a_limit_that_nobody_here_may_raise_is_refused(host: t.Any, monkeypatch:
 
 def test_a_server_that_ends_with_0_after_its_engine_died_is_started_again(host: t.Any) -> None:
     """As vLLM ends when its engine process died: restart policies that look at the exit code would leave it dead."""
-    server = host.server(env={"STAND_IN_START_SECONDS": "0.1", "STAND_IN_EXIT_AFTER": "3"})
+    # After its start was seen to succeed, for which a loaded machine takes seconds.
+    server = host.server(env={"STAND_IN_START_SECONDS": "0.1", "STAND_IN_EXIT_AFTER": "12"})
     before = host.run(server)["servers"][0]["started_at"]
-    for _look in range(600):
+
+    def again() -> bool:
         attrs = host.containers()["a"].attrs
-        if attrs["RestartCount"] and attrs["State"]["StartedAt"] != before:
-            break
-        time.sleep(0.1)
-    assert attrs["RestartCount"] >= 1 and attrs["State"]["StartedAt"] != before
+        return attrs["RestartCount"] >= 1 and attrs["State"]["StartedAt"] != before
+
+    assert until(again)
 
 
 def test_caches_that_nobody_uses_are_named_and_stay(host: t.Any) -> None:

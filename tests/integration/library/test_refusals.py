@@ -11,6 +11,7 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 import typing as t
 
 import pytest
@@ -116,7 +117,7 @@ def test_a_full_disk_is_told_before_anything_is_touched(host: t.Any, tmp_path: p
             message = str(host.refused(host.server(), check=check))
             assert f"state_dir {host.state_dir}: its disk has 0 MiB free" in message
     finally:
-        subprocess.run(["umount", str(disk)], check=True)
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
     assert host.containers() == {}
 
 
@@ -188,16 +189,17 @@ def test_a_start_survives_an_engine_that_is_away(
 ) -> None:
     relay = Relay(tmp_path / "relay.sock")
     monkeypatch.setenv("DOCKER_HOST", "unix://" + relay.path)
-    server = host.server(env={"STAND_IN_START_SECONDS": "3"})
+    server = host.server(env={"STAND_IN_START_SECONDS": "7"})
     results: list[t.Any] = []
     run = threading.Thread(target=lambda: results.append(host.run(server)))
     run.start()
     while not [event for _name, event in host.events if event.stage == "starting"]:
         assert run.is_alive()
+        time.sleep(0.05)
     relay.cut()
-    threading.Event().wait(1)
+    time.sleep(1)
     relay.resume()
-    run.join(30)
+    run.join(600)
     assert results[0]["servers"][0]["state"] == "ready"
 
 
@@ -219,8 +221,10 @@ def test_a_change_that_the_engine_made_and_did_not_answer(
         if len(calls) > 1:
             return result
         relay.cut()
-        threading.Timer(2, relay.resume).start()
-        engine.version()
+        try:
+            engine.version()
+        finally:
+            threading.Timer(2, relay.resume).start()
         raise AssertionError("the Engine was to be away")
 
     monkeypatch.setattr(Engine, method, cut)
@@ -263,7 +267,7 @@ def test_info(host: t.Any) -> None:
         "0.32.0+standin",
         ready["listen"]["port"],
     )
-    assert one["metrics"]["generation_tokens_total"] == 1
+    assert one["metrics"]["generation_tokens_total"] >= 1
     assert (two["state"], two["metrics"], two["version"]) == ("created", None, None)
     assert ready["listen"]["port"] not in ports_in_use([one, two])
     assert ready["listen"]["port"] in ports_in_use([])

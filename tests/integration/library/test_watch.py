@@ -14,12 +14,13 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine im
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup import follow, sources
+from support.faults import until
 
 
 def test_an_end_is_told_by_the_engine_and_not_by_looking(host: t.Any, monkeypatch: t.Any) -> None:
     """With looks so rare that only the event can tell."""
     monkeypatch.setattr(follow, "STATE_SECONDS", 1000.0)
-    server = host.server(env={"STAND_IN_START_SECONDS": "60"}, stall_seconds=10000)
+    server = host.server(env={"STAND_IN_START_SECONDS": "3600"}, stall_seconds=10000)
     told: list[float] = []
 
     def report(_name: str, event: t.Any) -> None:
@@ -34,18 +35,17 @@ def test_an_end_is_told_by_the_engine_and_not_by_looking(host: t.Any, monkeypatc
 
     thread = threading.Thread(target=run)
     thread.start()
-    while not [one for one in host.containers().values() if one.status == "running"]:
-        time.sleep(0.05)
+    assert until(lambda: [one for one in host.containers().values() if one.status == "running"])
     time.sleep(1)
     host.containers()["a"].kill()
     died = time.monotonic()
     thread.join()
-    # The bar is 1 s on a quiet machine (benchmarks/start_watch.py); this one is busy.
-    assert told[0] - died < 10
+    # Far sooner than the next look. How soon is measured on a quiet machine (benchmarks/start_watch.py).
+    assert told[0] - died < 300
 
 
 def test_a_silent_load_that_takes_memory_is_no_stall(host: t.Any) -> None:
-    server = host.server(env={"STAND_IN_START_SECONDS": "0.1", "STAND_IN_SILENT_SECONDS": "6"}, stall_seconds=2)
+    server = host.server(env={"STAND_IN_START_SECONDS": "0.1", "STAND_IN_SILENT_SECONDS": "12"}, stall_seconds=8)
     assert host.run(server)["servers"][0]["state"] == "ready"
 
 
@@ -61,9 +61,7 @@ def test_what_waits_of_a_log_is_bounded(host: t.Any) -> None:
     host.run(host.server(env={"STAND_IN_START_SECONDS": "0.1", "STAND_IN_LOG_BURST": "8"}))
     log = sources.Log(Engine(), host.containers()["a"].id, None)
     try:
-        end = time.monotonic() + 60
-        while time.monotonic() < end and log._dropped < 8 * 2**20 // 128 * 0.5:
-            time.sleep(0.2)
+        until(lambda: log._dropped >= 8 * 2**20 // 128 * 0.5)
         assert log._waiting <= sources.WAITING_BYTES + 2**16
         lines, dropped = log.take()
     finally:
@@ -73,7 +71,7 @@ def test_what_waits_of_a_log_is_bounded(host: t.Any) -> None:
 
 
 def test_a_restart_does_not_read_what_an_earlier_run_has_written(host: t.Any) -> None:
-    server = host.server(env={"STAND_IN_START_SECONDS": "0.5"})
+    server = host.server(env={"STAND_IN_START_SECONDS": "5"})
     host.run(server)
     host.events.clear()
     host.run(server, state="restarted")

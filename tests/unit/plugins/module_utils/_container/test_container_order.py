@@ -117,7 +117,7 @@ def test_beside(before: ContainerSpec | None, after: ContainerSpec | None, free:
 def test_steps_that_wait_for_nothing_run_at_the_same_time() -> None:
     gate = threading.Barrier(20)
     waits: dict[int, set[int]] = {number: set() for number in range(20)}
-    done = dict(carry_out(waits, lambda number: gate.wait(10) >= 0, lambda result: not result))
+    done = dict(carry_out(waits, lambda number: gate.wait(300) >= 0, lambda result: not result))
     assert len(done) == 20
 
 
