@@ -104,7 +104,8 @@ class Deaths:
 
     def __enter__(self) -> Deaths:
         self._client = docker.from_env()
-        self._events = self._client.api.events(filters=self._filters, decode=True)
+        # From now on by the clock: the Engine has answered a moment before it listens.
+        self._events = self._client.api.events(since=int(time.time()), filters=self._filters, decode=True)
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         return self

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# How fast an example runs depends on what else the machine does; speed is measured in benchmarks/.
-settings.register_profile("any machine", deadline=None)
+# How fast an example is made and runs depends on what else the machine does; speed is measured in benchmarks/. The
+# examples are the same wherever and whenever the tests run, so a failure comes of a change and not of chance.
+settings.register_profile(
+    "any machine", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
