@@ -151,6 +151,21 @@ def check_links(root: Path) -> list[str]:
     ]
 
 
+def check_lists(root: Path) -> list[str]:
+    """The README names every module, role and playbook."""
+    text = (root / "README.md").read_text(encoding="utf-8")
+    there = {
+        **{path.stem: "module" for path in root.glob("plugins/modules/*.py") if path.stem != "__init__"},
+        **{path.name: "role" for path in root.glob("roles/*") if path.is_dir()},
+        **{path.stem: "playbook" for path in root.glob("playbooks/*.yml")},
+    }
+    return [
+        f"README.md does not name the {kind} {name}"
+        for name, kind in sorted(there.items())
+        if f"`{name}`" not in text and f"[{name}](" not in text
+    ]
+
+
 def check_declarations(root: Path) -> list[str]:
     """Models declared in pages are sound at the release of their image."""
     found = []
@@ -169,7 +184,7 @@ def check_declarations(root: Path) -> list[str]:
     return found
 
 
-CHECKS = [check_examples, check_commands, check_targets, check_links, check_declarations]
+CHECKS = [check_examples, check_commands, check_targets, check_links, check_lists, check_declarations]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -206,6 +221,7 @@ SAMPLES: list[tuple[Callable[[Path], list[str]], dict[str, str], str]] = [
         "README.md: make has no target tow",
     ),
     (check_links, {"docs/a.md": "[b](b.md#c) [a](a.md) [w](https://w.org)"}, "docs/a.md: there is no b.md"),
+    (check_lists, {"README.md": "`a`", "playbooks/a.yml": "", "playbooks/b.yml": ""}, "not name the playbook b"),
     (
         check_declarations,
         {"README.md": "```yaml\nvllm_models:\n  - {name: a, model: b/c, image: 'x:v0.33.0', replcas: 2}\n```\n"},
