@@ -35,6 +35,7 @@ description:
     that fails stops only those that wait for it.
   - A replacement starts beside the present server where it has GPUs of its own and another port, and for engines
     without a GPU where its limit of memory is free on the host. Elsewhere the present server is stopped first.
+  - A server that was ready and whose engine stands still, or is dead, is restarted; see O(heal).
   - While the task runs, its action plugin shows the stages of the starts.
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
@@ -289,6 +290,18 @@ options:
       - The secret files of a generation stay as long as it is kept. V(1) keeps no former ones, nor their secrets.
     type: int
     default: 5
+  heal:
+    description:
+      - Restart a server that is as wanted, was ready and does not serve any more - one whose engine stands still or is
+        dead behind a C(/health) that answers, or at which nothing answers. For O(state=started) and
+        O(state=rolled_back).
+      - Each running server is looked at for that, all at the same time. Counters that move are proof enough; of an idle
+        engine one token is asked. One that seems sick is looked at for a minute more, for ten seconds when its engine
+        says that it is dead, and is left alone if anything moves, answers or changes meanwhile.
+      - A server that loads, is saturated, sleeps or was paused is never restarted for that.
+      - With V(false) a server at which nothing answers is waited for, and C(/health) answering 200 is taken for well.
+    type: bool
+    default: true
   fleet:
     description: Name space of the servers on the host. Containers of other fleets and of others are never touched.
     type: str
@@ -521,6 +534,7 @@ ARGUMENTS = dict(
     prune=dict(type="bool", default=False),
     generation=dict(type="str", default="previous"),
     keep_generations=dict(type="int", default=5),
+    heal=dict(type="bool", default=True),
     fleet=dict(type="str", default="vllm"),
     state_dir=dict(type="path", default="/var/lib/gpufleet-vllm"),
     progress_file=dict(type="path"),

@@ -62,6 +62,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.wanted im
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError, Refused, StartFailed
 from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.host import host_facts
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe.sick import find_sick
 
 ROLLED_BACK = "rolled_back"
 # Definitions of a server that are kept by default.
@@ -80,6 +81,7 @@ class Wish(t.NamedTuple):
     prune: bool
     generation: str = FORMER
     keep_generations: int = KEPT_GENERATIONS
+    heal: bool = True
 
 
 class Converger:
@@ -176,10 +178,32 @@ class Converger:
             return decide_end(list(self._servers), observed, wish.state, wish.prune, kept), []
         if wish.state == ROLLED_BACK:
             specs, problems = self._former()
-            return decide(specs, observed, "started", prune=False), problems
+            return self._decided(specs, observed, "started", False, (), problems), problems
         salt = self._store.salt(create=bool(self._secrets) and not check_mode)
         specs, problems = self._wanted(salt)
-        return decide(specs, observed, wish.state, wish.prune, kept), problems
+        return self._decided(specs, observed, wish.state, wish.prune, kept, problems), problems
+
+    def _decided(
+        self,
+        specs: t.Sequence[ContainerSpec],
+        observed: t.Mapping[str, Observed],
+        state: str,
+        prune: bool,
+        kept: t.Iterable[str],
+        problems: t.Sequence[str],
+    ) -> list[Action]:
+        """The actions. Servers that are as wanted are looked at closely, for a /health of 200 proves little."""
+        actions = decide(specs, observed, state, prune, kept)
+        if not self._wish.heal or state != "started" or problems:
+            return actions
+        acting = {action.name for action in actions if action.changes}
+        running = [observed[spec.name] for spec in specs if spec.name in observed and spec.name not in acting]
+        sick = find_sick(self._engine, running, self._api_key)
+        return decide(specs, {**observed, **sick}, state, prune, kept) if sick else actions
+
+    def _api_key(self, one: Observed) -> str | None:
+        """The API key that the present container wants."""
+        return self._store.read_secrets(one.spec.server, one.spec.secrets_mark).get("api_key")
 
     def _kept_of_fleet(self) -> list[str]:
         """The servers of which something is kept but for those of other fleets, which may share the state folder."""

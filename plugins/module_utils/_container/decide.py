@@ -30,7 +30,7 @@ class Observed(t.NamedTuple):
 
     healthy: it answers /health with 200; complete: its secret files are on the host; taken_down: an earlier run has
     stopped it and has not seen it, or what replaces it, serve again; seen_ready: a run has seen this very start of it
-    become ready.
+    become ready; sick: why nothing but a restart helps it, "" when nothing is known to be wrong with it.
     """
 
     spec: ContainerSpec
@@ -39,6 +39,7 @@ class Observed(t.NamedTuple):
     complete: bool = True
     taken_down: bool = False
     seen_ready: bool = False
+    sick: str = ""
 
     @property
     def was_ready(self) -> bool:
@@ -77,6 +78,7 @@ class Action(t.NamedTuple):
     former: what is put back when the action fails.
     served: the former, or the present, container is to be running: it was when the run began, or until an earlier one
     was cut off.
+    sick: the present container cannot finish what it has in hand.
     """
 
     kind: str
@@ -86,6 +88,7 @@ class Action(t.NamedTuple):
     after: ContainerSpec | None = None
     former: ContainerSpec | None = None
     served: bool = False
+    sick: bool = False
 
     @property
     def changes(self) -> bool:
@@ -186,7 +189,7 @@ def _decide_one(spec: ContainerSpec, present: Observed | None, previous: Observe
         return [*actions, Action("replace", spec.name, changed, present.spec, spec, present.spec, served)]
     kind, why = _transition(present, state, served)
     if kind is not None:
-        actions.append(Action(kind, spec.name, (why,), present.spec, spec, former, served))
+        actions.append(Action(kind, spec.name, (why,), present.spec, spec, former, served, bool(present.sick)))
     return actions
 
 
@@ -205,6 +208,8 @@ def _transition(present: Observed, state: str, served: bool) -> tuple[str | None
         return "restart", "restarted is wanted"
     if now.restart_policy != RESTART_POLICY:
         return "confirm", f"its restart policy is {now.restart_policy}, as before the first time that it is ready"
+    if present.sick:
+        return "restart", present.sick
     if not present.healthy:
         return "wait", "it is not ready"
     return None, ""

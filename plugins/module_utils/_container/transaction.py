@@ -32,7 +32,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.watch impor
 # Log lines that a failure carries in its result, and that are kept in the state folder.
 REPORTED_LINES = 60
 KEPT_LINES = 100000
-# Seconds from SIGTERM to SIGKILL for a start that has failed and still runs.
+# Seconds from SIGTERM to SIGKILL for what cannot finish anything: a start that has failed, an engine that stands still.
 FAILED_SECONDS = 10
 
 # How the former container is, where all is well.
@@ -231,7 +231,8 @@ class Start:
             self._report(Event("created", "stopping the present one"))
             if self._action.served:
                 self._store.note_down(self._name)
-            self._end(self._name + PREVIOUS if kind == "replace" else self._name, self._action.before)
+            container = self._name + PREVIOUS if kind == "replace" else self._name
+            self._end(container, self._action.before, FAILED_SECONDS if self._action.sick else None)
 
     def _see_it_ready(self) -> Failure | None:
         if self._action.kind in ("start", "restart"):

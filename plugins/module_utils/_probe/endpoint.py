@@ -52,6 +52,11 @@ class Answer(t.NamedTuple):
     body: str
     why: str = ""
 
+    @property
+    def is_stranger(self) -> bool:
+        """Whether somebody answered with a certificate that is not the server's; that does not pass by waiting."""
+        return self.why.startswith(ssl.SSLCertVerificationError.__name__)
+
     def __str__(self) -> str:
         hint = " Does it need an API key? It belongs in the model's secrets.api_key." if self.status == 401 else ""
         return f"{self.status or 'nothing'}: {(self.why or self.body)[:300]}{hint}"
@@ -97,7 +102,7 @@ def answers(server: Server, timeout: float = HEALTH_SECONDS) -> bool:
     The second does not pass by waiting, and is told by the first question.
     """
     answer = get(server, "/health", timeout)
-    return answer.status == 200 or answer.why.startswith(ssl.SSLCertVerificationError.__name__)
+    return answer.status == 200 or answer.is_stranger
 
 
 def model_problem(

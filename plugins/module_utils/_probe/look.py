@@ -16,6 +16,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._probe.liveness impo
 ASK_SECONDS = 10.0
 # What is asked for when nobody knows what a server serves; each kind that it does not serve is refused at once.
 _KINDS = ("generate", "embed", "pooling", "classify", "score", "transcribe")
+_SLEEP_MODE = "--enable-sleep-mode"
 _TASKS = {"embed": "embed", "embedding": "embed", "classify": "classify", "score": "score", "reward": "pooling"}
 
 
@@ -32,24 +33,25 @@ def look(server: endpoint.Server, was_ready: bool, argv: t.Sequence[str], may_as
     was_ready: whether it has answered since its container was started; argv: its arguments, which tell what it serves.
     may_ask: whether its engine may be asked for one token when nothing else tells whether it lives.
     """
-    first, text = _reading(server)
+    first, text = reading(server)
     certain = liveness.first_judgement(first, was_ready)
     if certain is not None:
         return Look(certain, text)
     answered: bool | None = None
-    if not first.busy and may_ask:
-        answered = _answers(server, argv)
+    if not first.busy and may_ask and not may_sleep(first, argv):
+        answered = answers(server, argv, ASK_SECONDS)
     elif first.busy:
         time.sleep(liveness.MOVE_SECONDS)
     while True:
-        later, text = (first, text) if answered else _reading(server)
+        later, text = (first, text) if answered else reading(server)
         state = liveness.judgement(first, later, answered)
         if state is not None:
             return Look(state, text)
         time.sleep(liveness.MOVE_SECONDS)
 
 
-def _reading(server: endpoint.Server) -> tuple[Reading, str]:
+def reading(server: endpoint.Server) -> tuple[Reading, str]:
+    """One look, and the text of the metrics that it was read from."""
     health = endpoint.get(server, "/health", endpoint.HEALTH_SECONDS).status
     now = time.monotonic()
     if health != 200:
@@ -59,17 +61,22 @@ def _reading(server: endpoint.Server) -> tuple[Reading, str]:
         return Reading(now, health), ""
     found = metrics.figures(answer.body)
     sleeping = metrics.sleeping(answer.body)
-    reading = Reading(
+    one = Reading(
         now, health, found["requests_running"], found["requests_waiting"], metrics.moving(answer.body), sleeping
     )
-    return reading, answer.body
+    return one, answer.body
 
 
-def _answers(server: endpoint.Server, argv: t.Sequence[str]) -> bool | None:
-    """Whether its engine answers a small request in time; None when it serves none that can be sent."""
+def may_sleep(one: Reading, argv: t.Sequence[str]) -> bool:
+    """Whether it may be asleep without telling: its metrics tell it from 0.11.1 on. Such a one is not asked."""
+    return one.sleeping is None and _SLEEP_MODE in argv
+
+
+def answers(server: endpoint.Server, argv: t.Sequence[str], seconds: float) -> bool | None:
+    """Whether its engine answers a small request in so many seconds; None when it serves none that can be sent."""
     names = [card["name"] for card in endpoint.cards(server) or () if not card["adapter_of"]]
     for kind in kinds(argv) if names else ():
-        answer = endpoint.request(server, kind, names[0], ASK_SECONDS)
+        answer = endpoint.request(server, kind, names[0], seconds)
         if answer.status == 200:
             return True
         # Nothing came in time: the request waits for the engine. All else is a refusal of the API process.

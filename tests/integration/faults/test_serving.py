@@ -15,6 +15,7 @@ import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
+from ansible_collections.gpufleet.vllm.plugins.module_utils._probe import liveness, look, sick
 from ansible_collections.gpufleet.vllm.plugins.module_utils._probe.servers import Depth, fleet_servers
 from support.faults import Fault, served, until
 
@@ -69,7 +70,17 @@ def test_api_process_killed(host: t.Any, fault: Fault) -> None:
     fault.seen(f"vllm_info: {one['state']}, restarts 1", "the server, restarted by the Docker Engine")
 
 
-def test_frozen_engine(host: t.Any, fault: Fault) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What seems sick gets seconds instead of a minute to show that it is not."""
+    monkeypatch.setattr(liveness, "STILL_SECONDS", 3.0)
+    monkeypatch.setattr(look, "ASK_SECONDS", 2.0)
+    monkeypatch.setattr(sick, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(sick, "DEAD_SECONDS", 1.0)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_frozen_engine(host: t.Any, fault: Fault, monkeypatch: pytest.MonkeyPatch) -> None:
     fault.name = "frozen process (SIGSTOP)"
     server = host.server(stop_seconds=2)
     host.run(server)
@@ -81,10 +92,40 @@ def test_frozen_engine(host: t.Any, fault: Fault) -> None:
     fault.ends()
     assert state == "unreachable"
     assert not served(server, timeout=2)
-    done = host.run(server, state="restarted")
+    done = host.run(server)
     assert done["servers"][0]["state"] == "ready" and served(server)
     assert host.containers()["a"].id == before
-    fault.seen(f"vllm_info: {state}", "the frozen server, until a run with state: restarted brings it back")
+    monkeypatch.undo()
+    assert host.run(server)["changed"] is False
+    fault.seen(f"vllm_info: {state}", "the frozen server, until the next run restarts it")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("number", "word", "name"),
+    [
+        ("SIGUSR1", b"stand-in: frozen", "engine frozen behind a /health of 200 while it serves (patience 2 s)"),
+        ("SIGUSR2", b"stand-in: dead", "engine dead behind a server that stays (patience 1 s)"),
+    ],
+)
+def test_sick_engine_behind_a_server_that_stays(
+    host: t.Any, fault: Fault, monkeypatch: pytest.MonkeyPatch, number: str, word: bytes, name: str
+) -> None:
+    fault.name = name
+    server = host.server()
+    host.run(server)
+    container = host.containers()["a"]
+    container.kill(signal=number)
+    assert until(lambda: word in container.logs(tail=20))
+    fault.begins()
+    done = host.run(server)
+    fault.ends()
+    (action,) = done["actions"]
+    assert action["action"] == "restart" and done["servers"][0]["state"] == "ready" and served(server)
+    assert host.containers()["a"].id == container.id
+    monkeypatch.undo()
+    assert host.run(server)["changed"] is False
+    fault.seen(f"the next run: {action['action']} ({action['because'][0]})", "the same server, started again, ready")
 
 
 def test_frozen_engine_behind_a_healthy_server(host: t.Any, fault: Fault) -> None:

@@ -60,6 +60,7 @@ def there(
     server: str | None = None,
     taken_down: bool = False,
     seen_ready: bool = False,
+    sick: str = "",
     **changes: t.Any,
 ) -> Observed:
     """A container of the fleet; ready by default when it runs."""
@@ -67,7 +68,7 @@ def there(
     state = ContainerState("id", status, running, 0, False, "", "", 0, policy, health)
     one = spec(name, server or name.replace(".previous", ""), **changes)
     answers = running and status != "paused" if healthy is None else healthy
-    return Observed(one, state, answers, complete, taken_down, seen_ready)
+    return Observed(one, state, answers, complete, taken_down, seen_ready, sick)
 
 
 OLD = {"argv": ("vllm", "old")}
@@ -75,6 +76,11 @@ TABLE: list[tuple[str, list[Observed], str, list[str]]] = [
     ("nothing there", [], "started", ["create"]),
     ("ready", [there()], "started", []),
     ("ready, present", [there()], "present", []),
+    ("sick behind a 200", [there(sick="it is frozen")], "started", ["restart"]),
+    ("sick and silent", [there(sick="it is frozen", healthy=False)], "started", ["restart"]),
+    ("sick, and never ready", [there(sick="it is frozen", policy="no")], "started", ["confirm"]),
+    ("sick, present", [there(sick="it is frozen")], "present", []),
+    ("sick and otherwise", [there(sick="it is frozen", **OLD)], "started", ["replace"]),
     ("ready, restarted", [there()], "restarted", ["restart"]),
     ("stopped", [there(status="exited")], "started", ["start"]),
     ("stopped, present", [there(status="exited")], "present", []),
