@@ -23,7 +23,7 @@ def rehearse(fleet: Fleet, *arguments: str, **extra: t.Any) -> Played:
 
 
 def test_beside_the_fleet(fleet: Fleet) -> None:
-    one, two = fleet.model("one"), fleet.model("two", entrypoint=["python3", "-c", ASKING])
+    one, two = fleet.model("reh-one"), fleet.model("reh-two", entrypoint=["python3", "-c", ASKING])
     broken = {
         "STAND_IN_DIE_AT": "weights",
         "STAND_IN_DIE_TEXT": "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.",
@@ -32,11 +32,11 @@ def test_beside_the_fleet(fleet: Fleet) -> None:
     assert fleet.deploy().rc == 0
     before = fleet.identities()
 
-    fleet.models = [one, two, fleet.model("three", replicas=2, env=broken)]
+    fleet.models = [one, two, fleet.model("reh-three", replicas=2, env=broken)]
     foreseen = rehearse(fleet, "--check")
     assert foreseen.unchanged
     (result,) = foreseen.results("vllm_rehearse")
-    assert result["msg"] == "To be rehearsed: vllm-one-0, vllm-three-0, vllm-two-0."
+    assert result["msg"] == "To be rehearsed: vllm-reh-one-0, vllm-reh-three-0, vllm-reh-two-0."
 
     played = rehearse(fleet)
     assert played.rc != 0 and not played.changed
@@ -44,13 +44,13 @@ def test_beside_the_fleet(fleet: Fleet) -> None:
     assert not (fleet.state_dir / "rehearsal").exists()
     (result,) = played.results("vllm_rehearse")
     assert {entry["model"]: entry["verdict"] for entry in result["rehearsals"]} == {
-        "one": "clean",
-        "two": "asked",
-        "three": "not_started",
+        "reh-one": "clean",
+        "reh-two": "asked",
+        "reh-three": "not_started",
     }
     ((cause, *_others),) = [entry["causes"] for entry in result["diagnosis"]]
     text = played.failure
     assert cause["cause"] in text
-    assert "vllm-one-0: starts without network; " in text
-    assert "vllm-three-0: does not start without network, in the stage" in text
+    assert "vllm-reh-one-0: starts without network; " in text
+    assert "vllm-reh-three-0: does not start without network, in the stage" in text
     assert "asked for huggingface.co:443 (from the process python3, at second " in text
