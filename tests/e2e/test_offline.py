@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import pathlib
 import shutil
+import struct
 import time
 import typing as t
 
@@ -18,6 +19,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.sources import 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.model import ModelSpec
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._spec.sources import look_for
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._validation.closure import check_closure
+from support.bundle import Sides
 from support.fleet import BUILD, engine
 
 HUB = BUILD / "tests" / "hub"
@@ -170,6 +172,78 @@ def test_a_chat_template_that_is_not_there(case: Case) -> None:
     assert template in found and "is not there" in found
     is_ready, log, _answer = case.serve("--chat-template", template, model="/models/m", mounts=[own])
     assert not is_ready and template in log, log[-3000:]
+
+
+def in_shards(snapshot: pathlib.Path) -> list[str]:
+    """Make two files and an index of a snapshot's weights; the names of the two."""
+    content = (snapshot / "model.safetensors").read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    data = content[8 + length :]
+    tensors = [(name, one) for name, one in header.items() if name != "__metadata__"]
+    (snapshot / "model.safetensors").unlink()
+    index: dict[str, str] = {}
+    for number, part in enumerate((tensors[::2], tensors[1::2]), 1):
+        name = f"model-{number:05d}-of-00002.safetensors"
+        texts, at, described = [], 0, {}
+        for tensor, one in part:
+            begin, end = one["data_offsets"]
+            texts.append(data[begin:end])
+            described[tensor] = {**one, "data_offsets": [at, at + end - begin]}
+            at += end - begin
+            index[tensor] = name
+        text = json.dumps(described).encode()
+        (snapshot / name).write_bytes(struct.pack("<Q", len(text)) + text + b"".join(texts))
+    whole = {"metadata": {"total_size": len(data)}, "weight_map": index}
+    (snapshot / "model.safetensors.index.json").write_text(json.dumps(whole))
+    return sorted(set(index.values()))
+
+
+def test_one_of_two_shards_is_not_there(case: Case) -> None:
+    _first, second = in_shards(case.snapshot)
+    assert case.closure() == ""
+    (case.snapshot / second).unlink()
+    assert f"{second}: model.safetensors.index.json lists it" in case.closure()
+    is_ready, log, _answer = case.serve()
+    assert not is_ready and second in log, log[-3000:]
+
+
+@pytest.mark.parametrize(
+    "field, options, arguments",
+    [
+        (
+            "engine.speculative_config.model",
+            {"speculative_config": {"model": "gpufleet/other", "num_speculative_tokens": 2}},
+            ("--speculative-config", '{"model": "gpufleet/other", "num_speculative_tokens": 2}'),
+        ),
+        (
+            "engine.lora_modules",
+            {"enable_lora": True, "lora_modules": ["one=gpufleet/other"]},
+            ("--enable-lora", "--lora-modules", "one=gpufleet/other"),
+        ),
+    ],
+    ids=["draft", "adapter"],
+)
+def test_another_repo_that_is_not_there(
+    case: Case, field: str, options: dict[str, t.Any], arguments: t.Sequence[str]
+) -> None:
+    found = case.closure(**options)
+    assert f"{field} = 'gpufleet/other'" in found and "scope model" in found
+    is_ready, log, _answer = case.serve(*arguments)
+    errors = [line for line in log.splitlines() if "Error" in line or "error" in line]
+    assert not is_ready and any("gpufleet/other" in line or "cached" in line for line in errors), log[-3000:]
+
+
+def test_a_cache_that_was_filled_from_a_bundle(case: Case) -> None:
+    sides = Sides(case.folder)
+    made = sides.create(hub_cache=str(case.cache), snapshots=[{"repo_id": REPO, "scope": "model"}])
+    assert made["snapshots"][0]["repo_id"] == REPO
+    sides.load()
+    case.cache = sides.far
+    assert case.closure() == ""
+    is_ready, log, answer = case.serve()
+    assert is_ready, log[-3000:]
+    assert answer[0] == 200 and answer[1]["usage"]["completion_tokens"] > 0
 
 
 def test_a_repo_that_is_not_there(case: Case) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -206,7 +207,8 @@ def _partial(folder: str) -> tuple[int, str]:
     while True:
         path = os.path.join(folder, PARTIAL + secrets.token_hex(8))
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with _without_locks():
+            fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:
             return handle, path
         # Another run took it for one that was left behind, before it was locked.
@@ -279,6 +281,18 @@ def _remove_unlocked(path: str) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         return
-    with contextlib.suppress(FileNotFoundError, BlockingIOError), open(path, "rb") as handle:
+    # For writing, without which NFS gives no exclusive lock (flock(2)); another user's is left to that one.
+    gone_or_anothers = contextlib.suppress(FileNotFoundError, BlockingIOError, PermissionError)
+    with gone_or_anothers, _without_locks(), open(path, "r+b") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.unlink(path)
+
+
+@contextlib.contextmanager
+def _without_locks() -> t.Iterator[None]:
+    """Some file systems of a network give no locks: then nothing is kept from others, and nothing of others removed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise

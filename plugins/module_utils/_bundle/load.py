@@ -34,10 +34,14 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle import (
     verify,
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError, Refused
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.lock import RepoLock
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.store import Access, Repo
 
 PARTS = ("files", "images", "snapshots")
 _NAMED = 10
 _LINK_TRIES = 10
+# Another load of terabytes may be under way.
+_LOCK_SECONDS = 24 * 3600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,14 +137,17 @@ class _Loader:
         order = self._order
         verified = verify.verify(order.src, order.trust, self._receipts, order.workers)
         self._bundle, self._paths = verified.wanted, verified.opened.paths
-        steps = self._steps()
         plans = self._image_plans() if "images" in order.parts else []
-        self._find_elsewhere(steps)
-        self._check_room(steps, plans)
+        steps = self._possible(plans)
+        with contextlib.ExitStack() as locks:
+            if not check:
+                if any(step.kind in ("blob", "link", "ref") for step in steps):
+                    self._lock(locks)
+                    # Who held a lock may have brought what was lacking, or removed what was there.
+                    steps = self._possible(plans)
+                self._act(steps, plans)
         changes = [(step.what, step.before, _after(step)) for step in steps]
         changes += [(f"image {p.label}", p.before, p.image.ids()[0]) for p in plans if p.contents is not None or p.tags]
-        if not check:
-            self._act(steps, plans)
         return {
             "changed": bool(changes),
             **verify.told(verified),
@@ -155,6 +162,25 @@ class _Loader:
         }
 
     # --- what is to be done ---
+
+    def _possible(self, plans: t.Sequence[_ImagePlan]) -> list[target.Step]:
+        """The steps. Raises Refused where they cannot be done."""
+        steps = self._steps()
+        self._find_elsewhere(steps)
+        self._check_room(steps, plans)
+        return steps
+
+    def _lock(self, locks: contextlib.ExitStack) -> None:
+        """Keep downloads, pruning and other loads out of the repos, in one order, so that two loads do not wait for
+        each other."""
+        root, wish = os.path.realpath(self._order.hub_cache), self._order.attributes
+        _make_root(root, wish)
+        for repo_id in sorted({snapshot.repo_id for snapshot in self._bundle.snapshots}):
+            path = Repo(root, repo_id, Access()).lock_path
+            files.make_folder(root, os.path.relpath(os.path.dirname(path), root), wish.folder_mode, wish.owner)
+            locks.enter_context(RepoLock(path, lambda holder: None, _LOCK_SECONDS))
+            if wish.owner != (-1, -1):
+                os.chown(path, *wish.owner)
 
     def _steps(self) -> list[target.Step]:
         order, steps = self._order, []
@@ -275,8 +301,7 @@ class _Loader:
     def _act(self, steps: t.Sequence[target.Step], plans: t.Sequence[_ImagePlan]) -> None:
         wish = self._order.attributes
         for root in sorted({step.root for step in steps}):
-            os.makedirs(os.path.dirname(root), exist_ok=True)
-            files.make_folder(os.path.dirname(root), os.path.basename(root), wish.folder_mode, wish.owner)
+            _make_root(root, wish)
         for step in steps:
             files.make_folder(step.root, os.path.dirname(step.path), wish.folder_mode, wish.owner)
             if step.kind == "folder":
@@ -353,6 +378,11 @@ class _Loader:
             known = store.find(tag)
             if known is None or known.id != there.id:
                 store.tag(there.id, tag)
+
+
+def _make_root(root: str, wish: target.Attributes) -> None:
+    os.makedirs(os.path.dirname(root), exist_ok=True)
+    files.make_folder(os.path.dirname(root), os.path.basename(root), wish.folder_mode, wish.owner)
 
 
 def _after(step: target.Step) -> str:

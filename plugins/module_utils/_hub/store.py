@@ -14,6 +14,7 @@ snapshot of which only a part was wanted (IncompleteSnapshotError; _snapshot_dow
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -240,7 +241,7 @@ class Repo:
         target = os.path.relpath(self.blob(file), os.path.dirname(entry))
         if os.path.islink(entry) and os.readlink(entry) == target:
             return
-        fresh = f"{entry}.{os.getpid()}.new"
+        fresh = self._fresh(os.path.basename(entry))
         os.symlink(target, fresh)
         os.replace(fresh, entry)
 
@@ -257,9 +258,18 @@ class Repo:
         self._write(path, commit)
         return True
 
+    def _fresh(self, name: str) -> str:
+        """Where something is made before it gets its place: in our folder, for what a killed run leaves among refs or
+        in a snapshot would be taken for one of them. Containers have few process ids: one may have been here before."""
+        self.make_folder(os.path.join(self.path, OWN))
+        path = os.path.join(self.path, OWN, f".{name[-100:]}.{socket.gethostname()}.{os.getpid()}.new")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        return path
+
     def _write(self, path: str, text: str) -> None:
         """A small file that is there as a whole or not at all."""
-        fresh = f"{path}.{socket.gethostname()}.{os.getpid()}.new"
+        fresh = self._fresh(os.path.basename(path))
         try:
             with open(fresh, "w", encoding="utf-8") as handle:
                 handle.write(text)

@@ -14,6 +14,8 @@ import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle import files
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub import cache
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.lock import RepoLock
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.store import Access, Repo
 from support import bundle
 
 SPAWN = multiprocessing.get_context("fork")
@@ -52,6 +54,24 @@ def test_two_hosts_that_load_into_one_cache_do_no_harm(sides: bundle.Sides) -> N
     assert [one.exitcode for one in both] == [0, 0]
     assert found(sides) == wanted(sides)
     assert sides.load()["changed"] is False
+
+
+def test_what_is_loaded_waits_for_who_changes_the_repo(sides: bundle.Sides) -> None:
+    sides.create()
+    sides.load()
+    repo = Repo(str(sides.far), bundle.REPO, Access())
+    snapshot = sides.far / "models--acme--tiny/snapshots" / bundle.COMMIT
+    (snapshot / "config.json").unlink()
+    with RepoLock(repo.lock_path, lambda holder: None, 1):
+        loads = SPAWN.Process(target=sides.load)
+        loads.start()
+        loads.join(1)  # no longer: it must not end
+        assert loads.exitcode is None
+        # As pruning does, while what was there before was taken for good.
+        for blob in (sides.far / "models--acme--tiny/blobs").iterdir():
+            blob.unlink()
+    loads.join(60)
+    assert loads.exitcode == 0 and found(sides) == wanted(sides)
 
 
 @pytest.mark.parametrize("work", ["create", "load"])

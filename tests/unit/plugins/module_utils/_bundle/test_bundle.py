@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import builtins
+import errno
+import fcntl
 import json
 import os
 import pathlib
@@ -397,6 +399,37 @@ def test_a_key_that_cannot_sign_is_found_before_anything_is_written(sides: bundl
         with pytest.raises(signature.BadSignature, match="could not be signed"):
             sides.create(sign_key=str(sides.folder / key))
     assert not sides.bundle.exists()
+
+
+def test_left_overs_are_removed_where_locks_are_those_of_nfs(
+    sides: bundle.Sides, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fcntl.flock
+
+    def of_nfs(handle: t.Any, operation: int) -> None:
+        """flock(2): over NFS, an exclusive lock needs a file that is open for writing."""
+        number = handle if isinstance(handle, int) else handle.fileno()
+        if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        real(handle, operation)
+
+    def of_none(_handle: t.Any, _operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    sides.create()
+    blobs = sides.far / "models--acme--tiny/blobs"
+    blobs.mkdir(parents=True)
+    (blobs / (files.PARTIAL + "0")).write_bytes(b"left")
+    monkeypatch.setattr(fcntl, "flock", of_nfs)
+    sides.load()
+    assert loaded(sides) == CONTENTS and not list(sides.far.rglob(files.PARTIAL + "*"))
+    # Where there are none at all, nobody knows whether another run is writing it.
+    monkeypatch.setattr(fcntl, "flock", of_none)
+    (blobs / (files.PARTIAL + "0")).write_bytes(b"left")
+    (sides.far / "models--acme--tiny/refs/main").unlink()
+    next(blobs.iterdir()).unlink()
+    sides.load()
+    assert loaded(sides) == CONTENTS
 
 
 def test_nothing_is_written_through_links_of_the_far_side(sides: bundle.Sides) -> None:

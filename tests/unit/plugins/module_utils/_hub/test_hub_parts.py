@@ -148,3 +148,20 @@ def test_a_broken_record_is_no_record(tmp_path):
     (refs / "main").write_text(COMMIT + "\n")
     assert repo.commit_of("main") is None
     assert repo.write_ref("main", COMMIT) and not repo.write_ref("main", COMMIT)
+
+
+def test_what_a_killed_run_left_is_in_nobodys_way(tmp_path, monkeypatch):
+    repo, file = Repo(str(tmp_path), "acme/tiny", Access()), File("config.json", 1, ETAG)
+    repo.prepare(COMMIT)
+    (tmp_path / "models--acme--tiny/blobs" / ETAG).write_bytes(b"x")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_paths: 1 / 0)
+        for work in (lambda: repo.link(COMMIT, file), lambda: repo.write_ref("main", COMMIT)):
+            with pytest.raises(ZeroDivisionError):
+                work()
+    # Nothing that a reader of the cache would take for a file of the model or for a revision.
+    assert not os.listdir(repo.snapshot(COMMIT)) and not os.listdir(tmp_path / "models--acme--tiny/refs")
+    # The next run has the same process id.
+    repo.link(COMMIT, file)
+    assert repo.write_ref("main", COMMIT) and os.listdir(repo.snapshot(COMMIT)) == ["config.json"]
+    assert os.readlink(os.path.join(repo.snapshot(COMMIT), "config.json")) == f"../../blobs/{ETAG}"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.sources import Asked, source_facts
@@ -62,3 +63,21 @@ def test_folders_and_files(bench, tmp_path):
     entry = look(bench, source=str(tmp_path / "own"))
     assert entry["files"] == ["config.json"] and entry["missing_code_repos"] == ["acme/code"]
     assert look(bench, source=str(tmp_path / "own/config.json"))["files"] == ["config.json"]
+
+
+def test_shards_that_an_index_lists_beside_others(tmp_path):
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (tmp_path / "consolidated.safetensors").write_bytes(b"")
+    # The index of a second form of the weights, which was not brought.
+    assert look_at(tmp_path) == []
+    (tmp_path / "model-1.safetensors").write_bytes(b"")
+    assert look_at(tmp_path) == [("model-2.safetensors", "missing", "model.safetensors.index.json lists it")]
+    assert look_at(tmp_path, "tokenizer") == []
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": [1]}')
+    assert look_at(tmp_path) == []
+
+
+def look_at(folder, scope="model"):
+    (entry,) = source_facts([Asked(str(folder), None, scope)], str(folder))
+    return [(one["file"], one["kind"], one["message"]) for one in entry["problems"]]
