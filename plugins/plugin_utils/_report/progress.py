@@ -116,7 +116,7 @@ class Following:
 
 LOST = (
     "The run was killed on the host before it had a result. What it did not finish is mended by the next run; what it "
-    "started may still become ready meanwhile."
+    "began may go on meanwhile."
 )
 
 

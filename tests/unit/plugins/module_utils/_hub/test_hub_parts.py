@@ -128,12 +128,14 @@ def test_progress_is_lines_of_json(tmp_path):
     tell = progress_writer(str(path), "acme/tiny")
     tell("fetching", done=1, total=2)
     tell("fetching", done=2, total=2)
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    begun, *lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert begun == {"pid": os.getpid()}
     assert [(line["subject"], line["stage"], line["done"]) for line in lines] == [
         ("acme/tiny", "fetching", 1),
         ("acme/tiny", "fetching", 2),
     ]
-    progress_writer(None, "x")("fetching")
+    for path in (None, "/dev/full", str(tmp_path / "no" / "folder")):
+        progress_writer(path, "x")("fetching")
 
 
 def test_a_broken_record_is_no_record(tmp_path):
