@@ -151,6 +151,9 @@ ansible_facts:
               type: dict
               contains:
                 temperature_celsius: {description: Temperature of the chip, type: int}
+                utilization_percent:
+                  description: Share of the last moments in which a kernel ran on it; null on AMD and with MIG devices.
+                  type: int
                 power_watts: {description: Power that it draws, type: int}
                 power_limit_watts: {description: Power that it may draw; null on AMD, type: int}
                 throttle_reasons:

@@ -106,6 +106,12 @@ servers:
         memory_total_bytes: {description: Bytes in all, type: int}
         temperature_celsius: {description: Temperature of the card, type: int}
         power_watts: {description: Power that the card draws, type: int}
+        utilization_percent:
+          description:
+            - Share of the last moments in which a kernel ran on the card, whoever's it was. Null where NVML does not
+              tell, as on a card that is divided into MIG devices.
+          type: int
+          sample: 87
     container_id: {description: ID of its container, type: str}
     started_at: {description: When its container was started, type: str}
     exit_code: {description: Exit code when it does not run, type: int}

@@ -33,9 +33,12 @@ _THROTTLE = (
 
 def health(ask: Reader, handle: t.Any) -> dict[str, t.Any]:
     """The health of a card, without its Xid errors; null for what it does not support."""
+    # Not supported on a card that is divided into MIG devices (nvml.h, nvmlDeviceGetUtilizationRates).
+    busy = ask.call("utilization", "nvmlDeviceGetUtilizationRates", handle)
     reasons = ask.call("throttle_reasons", "nvmlDeviceGetCurrentClocksThrottleReasons", handle)
     return {
         "temperature_celsius": ask.call("temperature", "nvmlDeviceGetTemperature", handle, _TEMPERATURE_GPU),
+        "utilization_percent": None if busy is None else int(busy.gpu),
         "power_watts": _watts(ask.call("power", "nvmlDeviceGetPowerUsage", handle)),
         "power_limit_watts": _watts(ask.call("power_limit", "nvmlDeviceGetEnforcedPowerLimit", handle)),
         "throttle_reasons": None if reasons is None else throttle_reasons(reasons),

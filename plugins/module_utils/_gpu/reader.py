@@ -89,6 +89,7 @@ def new_gpu(index: int, field_errors: dict[str, str]) -> dict[str, t.Any]:
         "fabric": None,
         "health": {
             "temperature_celsius": None,
+            "utilization_percent": None,
             "power_watts": None,
             "power_limit_watts": None,
             "throttle_reasons": None,

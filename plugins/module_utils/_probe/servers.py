@@ -116,5 +116,6 @@ def _cards() -> dict[str, dict[str, t.Any]]:
                     "memory_total_bytes": device.get("memory_total_bytes"),
                     "temperature_celsius": (card.get("health") or {}).get("temperature_celsius"),
                     "power_watts": (card.get("health") or {}).get("power_watts"),
+                    "utilization_percent": (card.get("health") or {}).get("utilization_percent"),
                 }
     return found

@@ -41,6 +41,8 @@ typedef struct {
     unsigned int clique, state, health;
 } fabric_v2_t;
 
+typedef struct { unsigned int gpu, memory; } utilization_t;
+
 typedef struct { int type, up; char bus[32]; } link_t;
 typedef struct { char function[64]; int code; } failure_t;
 
@@ -49,7 +51,7 @@ typedef struct device {
     unsigned long long total, reserved, used; /* MiB; NONE total: not supported */
     int major, minor, persistence, ecc, ecc_volatile, ecc_aggregate, mig, rows[4], pages[3];
     unsigned long long throttle;
-    int temperature, power, limit, nvlink_version, links, fabric_state, fabric_status, numa, bridge, pci_switch;
+    int temperature, power, limit, busy[2], nvlink_version, links, fabric_state, fabric_status, numa, bridge, pci_switch;
     link_t link[MAX_LINKS];
     process_t process[2][8]; /* that compute, that draw */
     unsigned int processes[2];
@@ -78,7 +80,8 @@ static void broken(const char *line) {
 
 static void read_line(char *line) {
     static const device_t blank = {
-        .ecc = NONE, .mig = NONE, .rows = {NONE}, .pages = {NONE}, .throttle = 1, .power = NONE, .limit = NONE, .temperature = 40};
+        .ecc = NONE, .mig = NONE, .rows = {NONE}, .pages = {NONE}, .throttle = 1, .power = NONE, .limit = NONE, .temperature = 40,
+        .busy = {NONE}};
     char copy[512], *key, *rest = line;
     device_t *gpu = machine.count ? &machine.gpu[machine.count - 1] : NULL;
     int n, a, b, c, d, e, f;
@@ -123,6 +126,8 @@ static void read_line(char *line) {
     else if (!strcmp(key, "temperature")) gpu->temperature = atoi(rest);
     else if (!strcmp(key, "power")) {
         if (sscanf(rest, "%d %d", &gpu->power, &gpu->limit) != 2) broken(copy);
+    } else if (!strcmp(key, "busy")) {
+        if (sscanf(rest, "%d %d", &gpu->busy[0], &gpu->busy[1]) != 2) broken(copy);
     } else if (!strcmp(key, "mig")) gpu->mig = atoi(rest);
     else if (!strcmp(key, "fabric")) {
         if (sscanf(rest, "%d %d", &gpu->fabric_state, &gpu->fabric_status) != 2) broken(copy);
@@ -289,6 +294,13 @@ int nvmlDeviceGetTemperature(device_t *d, unsigned int sensor, unsigned int *out
 
 int nvmlDeviceGetPowerUsage(device_t *d, unsigned int *out) { QUERY(d); return value(out, d->power); }
 int nvmlDeviceGetEnforcedPowerLimit(device_t *d, unsigned int *out) { QUERY(d); return value(out, d->limit); }
+
+/* As the real one, it is not supported where a card is divided into MIG devices. */
+int nvmlDeviceGetUtilizationRates(device_t *d, utilization_t *out) {
+    QUERY(d);
+    if (d->mig == 1) return NOT_SUPPORTED;
+    return value(&out->gpu, d->busy[0]) || value(&out->memory, d->busy[1]) ? NOT_SUPPORTED : SUCCESS;
+}
 
 int nvmlDeviceGetMigMode(device_t *d, unsigned int *current, unsigned int *pending) {
     QUERY(d);

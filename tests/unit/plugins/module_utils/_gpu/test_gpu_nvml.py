@@ -254,6 +254,7 @@ def test_health(root, library):
     (gpu,) = stand_in.gpu_facts(root, library, "v100")["gpus"]
     assert gpu["health"] == {
         "temperature_celsius": 84,
+        "utilization_percent": 97,
         "power_watts": 300,
         "power_limit_watts": 300,
         "throttle_reasons": ["sw_power_cap", "sw_thermal_slowdown"],
@@ -265,6 +266,12 @@ def test_health(root, library):
     }
     rows = stand_in.gpu_facts(root, library, "one-lost")["gpus"][0]["health"]["remapped_rows"]
     assert rows == {"correctable": 1, "uncorrectable": 2, "pending": True, "failed": True}
+
+
+def test_a_card_that_is_divided_does_not_tell_how_busy_it_is(root, library):
+    card = stand_in.gpu_facts(root, library, "a100-mig")["gpus"][0]
+    assert card["mig_enabled"] and card["health"]["utilization_percent"] is None
+    assert "utilization" not in card["field_errors"]
 
 
 @pytest.mark.parametrize(
