@@ -430,6 +430,8 @@ failures:
     - Each server that did not become ready, with its stage, reason, exit code, last log lines, and what was put back.
     - C(kind) is V(exited), V(stalled), V(gone), V(wrong) when it answers otherwise than wanted,
       V(refused) by the Docker Engine or the file system, or V(not_ended) for what was to be stopped or removed.
+    - C(release) of the engine (null when neither its log nor the plan told it) and its options, C(engine), without
+      secrets, decide the remedies.
   returned: failure of a start
   type: list
   elements: dict
@@ -440,6 +442,8 @@ failures:
       reason: the engine ended with exit code 1
       exit_code: 1
       oom_killed: false
+      release: 0.33.0
+      engine: {max_model_len: "32768"}
       log_file: /var/lib/gpufleet-vllm/failed/vllm-qwen3-8b-0.log
       restored: the former container serves again
 not_attempted:

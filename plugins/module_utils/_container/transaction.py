@@ -11,6 +11,7 @@ import time
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.arguments import options
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import PREVIOUS, RESTART_POLICY, Action
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.ending import Ended, end
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.history import History
@@ -71,6 +72,8 @@ def not_ended(server: str, reason: str) -> dict[str, t.Any]:
         "log": [],
         "log_file": None,
         "restored": None,
+        "release": None,
+        "engine": {},
     }
 
 
@@ -292,7 +295,14 @@ class Start:
             "log": [self._hidden(line) for line in self._watch.tail][-REPORTED_LINES:],
             "log_file": None,
             "restored": None,
+            "release": self._release(),
+            "engine": self._redactor.data(options(self._action.after.argv if self._action.after else ())),
         }
+
+    def _release(self) -> str | None:
+        """The engine's release: as its log told it, else the one that the plan was made for."""
+        planned = ((self._server.get("expected_memory") or {}).get("key") or {}).get("same") or {}
+        return self._watch.memory.version or planned.get("release")
 
     def _restore(self) -> str:
         """Give the former container its name back, and start it when it served; how it is, in words."""

@@ -13,6 +13,7 @@ import re
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.arguments import options
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import (
     environment,
@@ -102,7 +103,7 @@ def facts_of(source: Source) -> dict[str, t.Any]:
         "oom_killed": state.oom_killed,
         "restarts": state.restart_count,
         "image": str((source.inspect.get("Config") or {}).get("Image") or ""),
-        "engine": _options([*(source.inspect.get("Args") or ())]),
+        "engine": options([*(source.inspect.get("Args") or ())]),
     }
 
 
@@ -149,17 +150,6 @@ def _of_container(engine: Engine, inspect: dict[str, t.Any]) -> Source:
 def _read(path: str) -> t.Iterator[bytes]:
     with open(path, "rb") as handle:
         yield from iter(lambda: handle.read(_PIECE_BYTES), b"")
-
-
-def _options(arguments: t.Sequence[str]) -> dict[str, t.Any]:
-    """The options among arguments, in the form --name value or --name=value, as names with underscores."""
-    found: dict[str, t.Any] = {}
-    for index, argument in enumerate(arguments):
-        if argument.startswith("--"):
-            name, sign, value = argument[2:].partition("=")
-            following = arguments[index + 1] if index + 1 < len(arguments) else ""
-            found[name.replace("-", "_")] = value if sign else ("" if following.startswith("--") else following)
-    return found
 
 
 def _secret_arguments(arguments: t.Sequence[str]) -> list[str]:

@@ -241,3 +241,17 @@ def test_a_restart_policy_comes_with_readiness(host: t.Any) -> None:
     assert policies.pop("ready") == "no"
     assert set(policies.values()) == {"no"}
     assert host.containers()["a"].attrs["HostConfig"]["RestartPolicy"]["Name"] == "unless-stopped"
+
+
+def test_a_failure_carries_the_release_and_the_options_without_secrets(host: t.Any) -> None:
+    server = host.server(env={"STAND_IN_START_SECONDS": "0.05", "STAND_IN_DIE_AT": "weights"})
+    server["command"] += ["--max-num-seqs=4", "--api-key", "sk-never-there"]
+    (failure,) = host.refused(server).details["failures"]
+    assert failure["release"] == "0.32.0+standin"
+    assert failure["engine"]["max_num_seqs"] == "4" and failure["engine"]["max_model_len"] == "512"
+    assert failure["engine"]["api_key"] != "" and "sk-never-there" not in json.dumps(failure)
+    # One that ends before it says anything is of the release that the plan was made for.
+    planned = {"key": {"same": {"release": "0.31.0"}}, "predicted": {}}
+    silent = host.server(entrypoint=["/bin/false"], expected_memory=planned)
+    (failure,) = host.refused(silent).details["failures"]
+    assert failure["release"] == "0.31.0"

@@ -52,6 +52,27 @@ def test_cause_in_the_engine_s_answer_is_found() -> None:
     assert explain_failures("m", [failure])[1][0]["causes"][0]["id"] == "docker-no-gpu-driver"
 
 
+def test_a_server_without_a_tokenizer_that_refuses_every_request() -> None:
+    """The reason as vllm_servers gave it of real vLLM 0.32.0."""
+    body = '{"error":{"message":"The decoder prompt cannot be empty","type":"BadRequestError","param":null,"code":400}}'
+    reason = f"/health answers 200, but a request to /v1/completions was answered 400: {body}"
+    log = ["INFO:     Application startup complete.", 'INFO:     1.2.3.4:5 - "GET /health HTTP/1.1" 200 OK']
+    failure = {"server": "s", "kind": "wrong", "log": log, "reason": reason, "oom_killed": False}
+    text, data = explain_failures("m", [failure])
+    assert [cause["id"] for cause in data[0]["causes"]] == ["tokenizer-load-failed"]
+    assert "without a tokenizer" in text and "tokenizer.json" in text
+    # The same of a client's own request is no fault of the server.
+    assert causes([*log, f"ValueError: {body}"], {}) == []
+
+
+def test_release_and_options_of_a_failure_decide_the_remedy() -> None:
+    failure = {"server": "s", "log": [SAMPLE["mem-cuda-oom"]], "reason": "exited", "oom_killed": False}
+    _text, (bare,) = explain_failures("m", [failure])
+    _text, (known,) = explain_failures("m", [{**failure, "release": "0.33.0", "engine": {"max_num_seqs": "256"}}])
+    assert bare["causes"][0]["change"] == {}
+    assert known["causes"][0]["change"] == {"engine": {"max_num_seqs": 128}}
+
+
 def test_long_evidence_is_cut() -> None:
     evidence = causes(["error: unrecognized arguments: " + "x" * 5000], {})[0]
     assert len(evidence.evidence or "") <= 400 and len(evidence.cause) <= 400 and len(evidence.remedy) <= 400
