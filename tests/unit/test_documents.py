@@ -112,7 +112,7 @@ def argument(option: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_commands(root: Path) -> list[str]:
-    """Playbooks that commands name exist, and so do the variables that they set."""
+    """Playbooks and inventories that commands name exist, and so do the variables that they set."""
     sources = [path for folder in ("playbooks", "roles") for path in root.glob(f"{folder}/**/*.yml")]
     known = set(re.findall(r"\w+", " ".join(path.read_text(encoding="utf-8") for path in sources)))
     found = []
@@ -121,6 +121,9 @@ def check_commands(root: Path) -> list[str]:
             for name in re.findall(rf"{re.escape(COLLECTION)}\.(\w+)", command):
                 if not (root / f"playbooks/{name}.yml").is_file():
                     found.append(f"{page}: there is no playbook {COLLECTION}.{name}")
+            for place in re.findall(r"-i (inventories/\S+)", command):
+                if not (root / place).exists():
+                    found.append(f"{page}: there is no {place}")
             variables = re.findall(r"-e (\w+)=", command) + re.findall(r"""-e '\{"(\w+)":""", command)
             found += [f"{page}: no playbook or role knows {name}" for name in variables if name not in known]
     return found
@@ -210,6 +213,7 @@ SAMPLES: list[tuple[Callable[[Path], list[str]], dict[str, str], str]] = [
     (check_examples, example("{a: some}"), "one: example 1: argument 'a' is of type"),
     (check_examples, {**example("{a: 1}"), "plugins/modules/two.py": OPTIONS}, "two: no example shows it"),
     (check_commands, {"README.md": "    ansible-playbook -i x gpufleet.vllm.gone\n"}, "no playbook gpufleet.vllm.gone"),
+    (check_commands, {"README.md": "    ansible-playbook -i inventories/x a.yml\n"}, "there is no inventories/x"),
     (
         check_commands,
         {"docs/a.md": "`ansible-playbook gpufleet.vllm.a -e b=1 -e c=2`", "playbooks/a.yml": "{{ b }}"},
