@@ -39,7 +39,7 @@ def send(server: dict[str, t.Any], path: str, body: dict[str, t.Any] | None = No
     try:
         asked.request("POST", path, json.dumps(body or {}))
         asked.getresponse().read()
-    except OSError:
+    except (OSError, http.client.HTTPException):
         # A frozen server answers nobody, and is ended by the test.
         return
     finally:
@@ -60,7 +60,7 @@ def metric(host: t.Any, name: str) -> float:
 
 
 def eventually(true: t.Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not true():
         assert time.monotonic() < end
         time.sleep(0.05)
@@ -215,7 +215,7 @@ def test_many_well_servers_are_looked_at_at_the_same_time(host: t.Any, monkeypat
 
 @pytest.mark.usefixtures("short")
 def test_a_restart_that_fails_is_told(host: t.Any) -> None:
-    server = host.server(stall_seconds=3)
+    server = host.server()
     host.run(server)
     freeze(host.containers()["a"])
     with pytest.raises(StartFailed) as caught:
