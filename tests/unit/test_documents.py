@@ -169,6 +169,17 @@ def check_lists(root: Path) -> list[str]:
     ]
 
 
+def check_rooms(root: Path) -> list[str]:
+    """The page on the architecture has every room of the two libraries."""
+    text = (root / "docs/architecture.md").read_text(encoding="utf-8")
+    rooms = [path for folder in ("plugin_utils", "module_utils") for path in root.glob(f"plugins/{folder}/[a-z_]*")]
+    return [
+        f"docs/architecture.md does not name {path.relative_to(root)}"
+        for path in sorted(rooms)
+        if path.is_dir() and path.name != "__pycache__" and f"`{path.name}/" not in text
+    ]
+
+
 def check_declarations(root: Path) -> list[str]:
     """Models declared in pages are sound at the release of their image."""
     found = []
@@ -187,7 +198,7 @@ def check_declarations(root: Path) -> list[str]:
     return found
 
 
-CHECKS = [check_examples, check_commands, check_targets, check_links, check_lists, check_declarations]
+CHECKS = [check_examples, check_commands, check_targets, check_links, check_lists, check_rooms, check_declarations]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -226,6 +237,11 @@ SAMPLES: list[tuple[Callable[[Path], list[str]], dict[str, str], str]] = [
     ),
     (check_links, {"docs/a.md": "[b](b.md#c) [a](a.md) [w](https://w.org)"}, "docs/a.md: there is no b.md"),
     (check_lists, {"README.md": "`a`", "playbooks/a.yml": "", "playbooks/b.yml": ""}, "not name the playbook b"),
+    (
+        check_rooms,
+        {"docs/architecture.md": "`_a/`", "plugins/module_utils/_a/x.py": "", "plugins/module_utils/_b/x.py": ""},
+        "does not name plugins/module_utils/_b",
+    ),
     (
         check_declarations,
         {"README.md": "```yaml\nvllm_models:\n  - {name: a, model: b/c, image: 'x:v0.33.0', replcas: 2}\n```\n"},
