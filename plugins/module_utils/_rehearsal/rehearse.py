@@ -248,7 +248,7 @@ class Rehearsal:
                 failure = self._follow(made, server, spec, watch, note, secrets)
                 if failure is None:
                     # What it does in the background once it serves is asked for too.
-                    time.sleep(self._wish.listen_seconds)
+                    time.sleep(max(0, self._wish.listen_seconds))
                 problem = self._problem(made, server, watch, failure, redactor)
                 notes.extend(end(self._engine, made, spec, spec.server, END_SECONDS).notes)
                 told = stage.told()

@@ -21,6 +21,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._rehearsal import st
 from ansible_collections.gpufleet.vllm.plugins.module_utils._rehearsal.rehearse import NotClean, Rehearsal, Wish
 from ansible_collections.gpufleet.vllm.plugins.module_utils._rehearsal.stage import RecorderFailed
 
+IMAGE = "gpufleet-test/stand-in:0.32.0"
+LABEL_FLEET = "gpufleet.vllm.fleet"
 # Before the engine: each word is an address to connect to, by TCP, or by UDP with udp: before it, or only to look up.
 ASK = """
 import os, socket, sys
@@ -175,6 +177,34 @@ def test_refused_with_everything_at_once(host) -> None:
         rehearse(host, path, only=["other"])
     with pytest.raises(Refused, match="lacks image"):
         rehearse(host, {"name": "a", "model": "a"})
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_gpus_that_a_running_server_has_are_refused(host) -> None:
+    """Also those of a server of another fleet."""
+    uuid = "b4ff29cd-0000-1000-80a5-a8a2ad37ff11"
+    other = host.docker.containers.run(
+        IMAGE,
+        entrypoint=["sleep", "3600"],
+        name=f"{host.fleet}-other",
+        labels={LABEL_FLEET: f"{host.fleet}-other", "gpufleet.vllm.gpus": uuid},
+        init=True,
+        detach=True,
+    )
+    try:
+        server = host.server("a", gpus={"runtime": "amd", "ids": [uuid], "pci": []})
+        with pytest.raises(Refused) as caught:
+            rehearse(host, server)
+        (problem,) = [text for text in caught.value.details["problems"] if "runs on" in text]
+        assert problem.startswith(
+            f"GPUs of {server['name']}: {other.name} runs on {uuid}. Rehearse where they are free"
+        )
+        other.stop(timeout=0)
+        with pytest.raises(Refused) as caught:
+            rehearse(host, server)
+        assert not any("runs on" in text for text in caught.value.details["problems"])
+    finally:
+        other.remove(force=True)
 
 
 @pytest.mark.usefixtures("nothing_left")
