@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import os
@@ -43,6 +44,8 @@ except ImportError:
 
 # Seconds for one answer of the Engine. Removing a container whose memory is large can take tens of seconds.
 ANSWER_SECONDS = 120
+# Bytes of a container's output that are taken at once; a line can have any length.
+TAIL_BYTES = 16 * 2**20
 # How a network is named that is another container's.
 JOINS = "container:"
 
@@ -250,10 +253,22 @@ class Engine:
             )
 
     def log_tail(self, container: str, lines: int) -> list[str]:
-        """The last lines of the container's output."""
+        """The last lines of the container's output, at most TAIL_BYTES of them."""
+        query = {"stdout": "1", "stderr": "1", "tail": str(lines)}
         with _translated(f"read the log of the container {container}"):
-            text = self._api.logs(container, tail=lines)
-        return [line for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+            stream = Stream(self._api, f"containers/{container}/logs", query, True, _translated)
+        kept: collections.deque[bytes] = collections.deque()
+        size, is_whole = 0, True
+        for piece in stream:
+            kept.append(piece)
+            size += len(piece)
+            while size > TAIL_BYTES and len(kept) > 1:
+                size -= len(kept.popleft())
+                is_whole = False
+        text = b"".join(kept).decode("utf-8", "replace")
+        # What was cut off began in the middle of a line.
+        found = text.splitlines() if is_whole else text.splitlines()[1:]
+        return [line for line in found if line.strip()]
 
     def run_once(self, image: str, argv: t.Sequence[str]) -> tuple[int, str]:
         """Run a program in a fresh container without network, and remove it; exit status and output (both streams)."""

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import datetime
 import time
 import typing as t
@@ -270,16 +271,20 @@ class Start:
     def _put_back(self, failure: Failure) -> dict[str, t.Any]:
         inspect = self._engine.inspect(self._created or self._name)
         problem = self._problem(failure, observed_state(inspect) if inspect else None)
-        if self._watch.tail:
-            whole = self._engine.log_tail(self._created or self._name, KEPT_LINES) if inspect else self._watch.tail
-            problem["log_file"] = self._store.keep_failed_log(self._name, map(self._hidden, whole))
+        whole: t.Sequence[str] = tuple(self._watch.tail)
+        if whole and inspect:
+            whole = self._engine.log_tail(self._created or self._name, KEPT_LINES)
         former = self._action.former
-        if former is not None:
-            problem["restored"] = self._restore()
-            if problem["restored"] in (SERVES_AGAIN, NOT_STOPPED):
-                self._store.note_up(self._name)
-        elif self._created:
-            self._engine.remove(self._created)
+        # What serves again need not wait until a long log is searched for secrets.
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
+            kept = pool.submit(self._store.keep_failed_log, self._name, map(self._hidden, whole)) if whole else None
+            if former is not None:
+                problem["restored"] = self._restore()
+                if problem["restored"] in (SERVES_AGAIN, NOT_STOPPED):
+                    self._store.note_up(self._name)
+            elif self._created:
+                self._engine.remove(self._created)
+        problem["log_file"] = kept.result() if kept else None
         if former is not None or self._action.kind == "create":
             self._history.drop_secrets(self._name, [former.secrets_mark if former is not None else None])
         return problem

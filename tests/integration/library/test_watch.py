@@ -9,6 +9,10 @@ import threading
 import time
 import typing as t
 
+import pytest
+from integration.library.conftest import LABEL_FLEET
+
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container import engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.converge import Converger, Wish
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
@@ -68,6 +72,22 @@ def test_what_waits_of_a_log_is_bounded(host: t.Any) -> None:
         log.close()
     assert dropped > 0
     assert len(lines) <= sources.WAITING_BYTES // 100
+
+
+def test_the_end_of_a_log_is_bounded(host: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "TAIL_BYTES", 2**18)
+    made = host.docker.containers.run(
+        host.server()["image"],
+        entrypoint=["seq", "-f", "%011.0f", "1", "30000"],
+        detach=True,
+        labels={LABEL_FLEET: host.fleet},
+    )
+    made.wait()
+    lines = Engine().log_tail(made.id, 30000)
+    assert {len(line) for line in lines} == {11}
+    assert [int(line) for line in lines] == list(range(30001 - len(lines), 30001))
+    assert 10000 < len(lines) <= 2**18 / 12
+    assert Engine().log_tail(made.id, 2) == ["00000029999", "00000030000"]
 
 
 def test_a_restart_does_not_read_what_an_earlier_run_has_written(host: t.Any) -> None:
