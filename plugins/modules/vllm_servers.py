@@ -431,7 +431,8 @@ failures:
     - C(kind) is V(exited), V(stalled), V(gone), V(wrong) when it answers otherwise than wanted,
       V(refused) by the Docker Engine or the file system, or V(not_ended) for what was to be stopped or removed.
     - C(release) of the engine (null when neither its log nor the plan told it) and its options, C(engine), without
-      secrets, decide the remedies.
+      secrets, decide the remedies. C(gpu_processes) are the processes that held memory of its GPUs beside it, the
+      largest first.
   returned: failure of a start
   type: list
   elements: dict
@@ -444,6 +445,7 @@ failures:
       oom_killed: false
       release: 0.33.0
       engine: {max_model_len: "32768"}
+      gpu_processes: [{gpu: GPU-5fd3d1ed, pid: 4242, name: python3, used_bytes: 21474836480}]
       log_file: /var/lib/gpufleet-vllm/failed/vllm-qwen3-8b-0.log
       restored: the former container serves again
 not_attempted:

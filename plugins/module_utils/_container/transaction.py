@@ -11,6 +11,7 @@ import datetime
 import time
 import typing as t
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container import leaving
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.arguments import options
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import PREVIOUS, RESTART_POLICY, Action
@@ -26,6 +27,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.patient i
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable, FleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.usage import others
 from ansible_collections.gpufleet.vllm.plugins.module_utils._redact import Redactor
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.follow import Expected, follow
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.stages import Event
@@ -75,6 +77,7 @@ def not_ended(server: str, reason: str) -> dict[str, t.Any]:
         "restored": None,
         "release": None,
         "engine": {},
+        "gpu_processes": [],
     }
 
 
@@ -302,7 +305,13 @@ class Start:
             "restored": None,
             "release": self._release(),
             "engine": self._redactor.data(options(self._action.after.argv if self._action.after else ())),
+            "gpu_processes": self._others_on_its_gpus(state),
         }
+
+    def _others_on_its_gpus(self, state: ContainerState | None) -> list[dict[str, t.Any]]:
+        """The processes that hold memory of its GPUs beside it."""
+        spec = self._action.after
+        return others(leaving.gpus(spec), state.id if state else "") if spec and spec.gpus else []
 
     def _release(self) -> str | None:
         """The engine's release: as its log told it, else the one that the plan was made for."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import typing as t
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu import nvml
+from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu import host, nvml
 from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.reader import text
 
 
@@ -39,6 +40,22 @@ def usage(ids: t.Collection[str]) -> dict[str, Usage]:
     finally:
         with contextlib.suppress(pynvml.NVMLError):
             pynvml.nvmlShutdown()
+
+
+def others(ids: t.Collection[str], container: str, root: str = "/") -> list[dict[str, t.Any]]:
+    """The processes that hold memory of these GPUs and are not of this container, the largest first.
+
+    container: its ID. used_bytes is None where the driver does not tell it; one that is gone by now is left out.
+    """
+    found = []
+    for uuid, one in sorted(usage(ids).items()):
+        for pid, size in sorted((one.processes or {}).items()):
+            name = host.process_name(pid, root)
+            # The kernel names the container in the path of the group that its processes are in.
+            group = host.read_text(os.path.join(root, "proc", str(pid), "cgroup")) or ""
+            if name is not None and not (container and container in group):
+                found.append({"gpu": uuid, "pid": pid, "name": name, "used_bytes": size})
+    return sorted(found, key=lambda one: -(one["used_bytes"] or 0))
 
 
 def _found(pynvml: t.Any, ids: set[str]) -> t.Iterator[tuple[str, Usage]]:

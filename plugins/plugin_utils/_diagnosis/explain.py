@@ -13,8 +13,21 @@ import yaml
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.rank import Cause, ranked
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.scan import scan
 
-# Causes that are told beside the first.
+# Causes that are told beside the first, and processes on a GPU.
 _TOLD = 3
+# Causes for want of memory of a GPU, which other processes on it may be the reason for.
+_WANT_OF_GPU_MEMORY = {
+    "mem-free-less-than-requested",
+    "mem-no-cache-blocks",
+    "mem-kv-too-small-v1",
+    "mem-kv-too-small-v0",
+    "mem-oom-sampler-warmup",
+    "mm-profiling-oom",
+    "mem-cuda-oom",
+    "mem-graph-capture-oom",
+}
+# Bytes of a GPU that a process may hold without being the reason for anything, as a display does.
+_HARMLESS_BYTES = 256 * 2**20
 
 Lines = t.Iterable[str] | t.Iterable[tuple[int, str]]
 
@@ -69,8 +82,28 @@ def explain_failures(message: str, failures: t.Sequence[t.Mapping[str, t.Any]]) 
     for failure in failures:
         found = causes([*failure["log"], failure["reason"]], {**failure, "failed": True})
         data.append({"server": failure["server"], "causes": as_data(found)})
+        if any(cause.id in _WANT_OF_GPU_MEMORY for cause in found):
+            heads += _others(failure["server"], failure.get("gpu_processes") or ())
         heads += headline(failure["server"], found, whole=False)
     return "\n".join([*heads, message]), data
+
+
+def _others(server: str, processes: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
+    """The line that names who else holds memory of a server's GPUs, or none."""
+    large = [one for one in processes if one["used_bytes"] is None or one["used_bytes"] >= _HARMLESS_BYTES]
+    if not large:
+        return []
+    named = [
+        f"{one['name']} (PID {one['pid']}) "
+        + ("some memory" if one["used_bytes"] is None else f"{one['used_bytes'] / 2**30:.1f} GiB")
+        + f" of {one['gpu']}"
+        for one in large[:_TOLD]
+    ]
+    more = f", and {len(large) - _TOLD} more" if len(large) > _TOLD else ""
+    return [
+        f"{server}: other processes hold memory of its GPUs: {', '.join(named)}{more}. End what is not needed, or "
+        "choose other GPUs under placement.gpus."
+    ]
 
 
 def diagnose_all(

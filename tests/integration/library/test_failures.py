@@ -14,7 +14,7 @@ import typing as t
 
 import pytest
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container import patient
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container import converge, patient, transaction
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.converge import Converger, Wish
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
@@ -255,3 +255,18 @@ def test_a_failure_carries_the_release_and_the_options_without_secrets(host: t.A
     silent = host.server(entrypoint=["/bin/false"], expected_memory=planned)
     (failure,) = host.refused(silent).details["failures"]
     assert failure["release"] == "0.31.0"
+
+
+def test_a_failure_tells_who_else_is_on_its_gpus(host: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine has no GPU: the Engine refuses the start, and what NVML would tell is given."""
+    other = {"gpu": "GPU-1", "pid": 4242, "name": "python3", "used_bytes": 2**34}
+    asked: list[t.Any] = []
+    monkeypatch.setattr(converge, "device_problems", lambda *_arguments: [])
+    monkeypatch.setattr(transaction, "others", lambda gpus, container: asked.append((gpus, container)) or [other])
+    (failure,) = host.refused(host.server(gpus={"runtime": "nvidia", "ids": ["GPU-1"]})).details["failures"]
+    assert failure["kind"] == "refused" and failure["gpu_processes"] == [other]
+    ((gpus, container),) = asked
+    assert gpus == ["GPU-1"] and len(container) == 64
+    # One without GPUs asks nobody.
+    (failure,) = host.refused(host.server("b", entrypoint=["/bin/false"])).details["failures"]
+    assert failure["gpu_processes"] == [] and len(asked) == 1

@@ -58,3 +58,28 @@ def test_mig_devices(library: pathlib.Path) -> None:
 def test_where_nvml_tells_nothing(library: pathlib.Path, profile: str) -> None:
     assert usage(library, profile, H100.format(0)) == {}
     assert usage(library, "h100x2", H100.format(0), binding="no binding") == {}
+
+
+OTHERS = """
+import json, sys
+from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.usage import others
+print(json.dumps(others(json.loads(sys.argv[1]), sys.argv[2], sys.argv[3])))
+"""
+
+
+def test_who_else_holds_memory(library: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    def others(container: str) -> list[dict[str, t.Any]]:
+        command = [sys.executable, "-c", OTHERS, json.dumps([H100.format(0), H100.format(1)]), container, str(tmp_path)]
+        variables = dict(stand_in.environment(library, "h100x2"), PYTHONPATH=os.pathsep.join(sys.path))
+        return json.loads(subprocess.run(command, env=variables, check=True, capture_output=True, text=True).stdout)
+
+    # Nobody is there any more.
+    assert others("c0ffee") == []
+    for pid, name, group in ((100, "python3", "/user.slice"), (101, "VLLM::EngineCor", "/docker/c0ffee")):
+        folder = tmp_path / "proc" / str(pid)
+        folder.mkdir(parents=True)
+        (folder / "comm").write_text(name + "\n")
+        (folder / "cgroup").write_text(f"0::{group}\n")
+    one = {"gpu": H100.format(0), "pid": 100, "name": "python3", "used_bytes": 69000 * MIB}
+    assert others("c0ffee") == [one]
+    assert others("") == [one, {**one, "pid": 101, "name": "VLLM::EngineCor", "used_bytes": None}]

@@ -73,6 +73,25 @@ def test_release_and_options_of_a_failure_decide_the_remedy() -> None:
     assert known["causes"][0]["change"] == {"engine": {"max_num_seqs": 128}}
 
 
+def test_who_else_holds_memory_of_the_gpu_is_named_first() -> None:
+    big = {"gpu": "GPU-1", "pid": 4242, "name": "python3", "used_bytes": 20 * 2**30}
+    told = [
+        big,
+        {**big, "pid": 7, "name": "Xorg", "used_bytes": 2**20},
+        {**big, "pid": 8, "name": "x", "used_bytes": None},
+    ]
+    failure = {"server": "s", "log": [SAMPLE["mem-free-less-than-requested"]], "reason": "exited", "oom_killed": False}
+    first, second, *_rest = explain_failures("m", [{**failure, "gpu_processes": told}])[0].splitlines()
+    assert first == (
+        "s: other processes hold memory of its GPUs: python3 (PID 4242) 20.0 GiB of GPU-1, x (PID 8) some memory of "
+        "GPU-1. End what is not needed, or choose other GPUs under placement.gpus."
+    )
+    assert second.startswith("s: Other processes hold memory of the GPU")
+    # They are named for what they can be the reason of only.
+    for other in ({"log": [SAMPLE["no-device"]]}, {"gpu_processes": told[1:2]}):
+        assert "PID" not in explain_failures("m", [{**failure, "gpu_processes": told, **other}])[0]
+
+
 def test_long_evidence_is_cut() -> None:
     evidence = causes(["error: unrecognized arguments: " + "x" * 5000], {})[0]
     assert len(evidence.evidence or "") <= 400 and len(evidence.cause) <= 400 and len(evidence.remedy) <= 400
