@@ -12,7 +12,8 @@ import typing as t
 
 import pytest
 
-from support.fleet import BUILD, Fleet, Played, engine
+from support.fleet import Fleet, Played
+from support.real import real_fleet
 
 GIB = 2**30
 # What the engine may take of the host. More than the plan's worst case for a CPU, so that it fits on any machine.
@@ -22,28 +23,14 @@ SHARE_BYTES = 3 * GIB
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Fleet]:
     """One fleet for all tests of this file, which follow each other: a real start takes a minute."""
-    hub = BUILD / "tests" / "hub"
-    image = engine("real")
-    engine("model", str(hub))
-    made = Fleet(tmp_path_factory.mktemp("e2e"), "2.21", image, hub)
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    made.models = [
-        {
-            "name": "told",
-            "model": "gpufleet/tiny-qwen3",
-            "image": image,
-            "engine": {
-                "dtype": "float32",
-                "max_model_len": 1024,
-                "enforce_eager": True,
-                "max_num_seqs": 8,
-                # Without a size in bytes the engine measures itself and takes what its share leaves.
-                "gpu_memory_utilization": round(SHARE_BYTES / total, 3),
-            },
-            "env": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"},
-            "offline": True,
-        }
-    ]
+    options = {
+        "max_num_seqs": 8,
+        # Without a size in bytes the engine measures itself and takes what its share leaves.
+        "kv_cache_memory_bytes": None,
+        "gpu_memory_utilization": round(SHARE_BYTES / total, 3),
+    }
+    made = real_fleet(tmp_path_factory.mktemp("e2e"), "told", options)
     try:
         yield made
     finally:

@@ -14,7 +14,8 @@ import urllib.request
 
 import pytest
 
-from support.fleet import BUILD, Fleet, engine
+from support.fleet import Fleet
+from support.real import real_fleet
 
 KEY = "sk-e2e-4b7f0c"
 
@@ -30,45 +31,30 @@ def certificate(folder: pathlib.Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[Fleet]:
     """One fleet for all tests of this file, which follow each other: a real start takes a minute."""
-    hub = BUILD / "tests" / "hub"
-    image = engine("real")
-    engine("model", str(hub))
-    made = Fleet(tmp_path_factory.mktemp("e2e"), "2.21", image, hub)
-    made.models = [
-        {
-            "name": "real",
-            "model": "gpufleet/tiny-qwen3",
-            "image": image,
-            "engine": {
-                "dtype": "float32",
-                "max_model_len": 1024,
-                "enforce_eager": True,
-                "kv_cache_memory_bytes": 2**29,
-                # One of each kind of option that the CPU build supports: what we render must start.
-                "tensor_parallel_size": 1,
-                "distributed_executor_backend": "mp",
-                "attention_backend": "CPU_ATTN",
-                "speculative_config": {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4},
-                "async_scheduling": False,
-                "enable_auto_tool_choice": True,
-                "tool_call_parser": "hermes",
-                "reasoning_parser": "qwen3",
-                "structured_outputs_config": {"backend": "xgrammar"},
-                "enable_lora": True,
-                "max_lora_rank": 16,
-                "max_num_seqs": 8,
-                "max_logprobs": 5,
-                "enable_prefix_caching": True,
-                "prefix_caching_hash_algo": "sha256_cbor",
-                "enable_log_requests": True,
-                "generation_config": "vllm",
-                "override_generation_config": {"temperature": 0.5},
-            },
-            "env": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"},
-            "secrets": {"api_key": KEY, **certificate(made.folder)},
-            "offline": True,
-        }
-    ]
+    folder = tmp_path_factory.mktemp("e2e")
+    options = {
+        "kv_cache_memory_bytes": 2**29,
+        # One of each kind of option that the CPU build supports: what we render must start.
+        "tensor_parallel_size": 1,
+        "distributed_executor_backend": "mp",
+        "attention_backend": "CPU_ATTN",
+        "speculative_config": {"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4},
+        "async_scheduling": False,
+        "enable_auto_tool_choice": True,
+        "tool_call_parser": "hermes",
+        "reasoning_parser": "qwen3",
+        "structured_outputs_config": {"backend": "xgrammar"},
+        "enable_lora": True,
+        "max_lora_rank": 16,
+        "max_num_seqs": 8,
+        "max_logprobs": 5,
+        "enable_prefix_caching": True,
+        "prefix_caching_hash_algo": "sha256_cbor",
+        "enable_log_requests": True,
+        "generation_config": "vllm",
+        "override_generation_config": {"temperature": 0.5},
+    }
+    made = real_fleet(folder, "real", options, secrets={"api_key": KEY, **certificate(folder)})
     try:
         yield made
     finally:

@@ -14,7 +14,8 @@ from support.fleet import BUILD, Fleet, engine
 def real_fleet(folder: pathlib.Path, name: str, options: dict[str, t.Any], **changes: t.Any) -> Fleet:
     """A fleet with one model of this name.
 
-    options: of the engine, beside those that every machine of the tests needs; changes: other fields of the model.
+    options: of the engine, beside those that every machine of the tests needs, None takes one of these
+    out; changes: other fields of the model.
     """
     hub = BUILD / "tests" / "hub"
     image = engine("real")
@@ -26,7 +27,7 @@ def real_fleet(folder: pathlib.Path, name: str, options: dict[str, t.Any], **cha
             "name": name,
             "model": "gpufleet/tiny-qwen3",
             "image": image,
-            "engine": {**needed, **options},
+            "engine": {key: value for key, value in {**needed, **options}.items() if value is not None},
             "env": {"VLLM_CPU_OMP_THREADS_BIND": "nobind", **changes.pop("env", {})},
             "offline": True,
             **changes,
