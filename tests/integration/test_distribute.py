@@ -64,7 +64,7 @@ def test_a_bundle_goes_from_host_to_host_around_a_broken_one(
     foreseen = fleet.play("distribute", "--check", **given)
     assert foreseen.rc == 0 and not (tmp_path / "h3").exists(), foreseen.output
     full = fleet.play("distribute", **given, bundle_reserve_bytes=10**18)
-    assert full.rc and "bytes free. The bundle has 100002 bytes" in full.output and "too few" in full.output, full.output
+    assert full.rc and "bytes free. The bundle has 100002 bytes" in full.output, full.output
     assert not list((tmp_path / "h3").rglob("*/*.*"))
     played = fleet.play("distribute", **given)
     assert played.rc == 0, played.output
