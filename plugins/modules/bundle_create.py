@@ -213,9 +213,10 @@ files:
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.create import Order, create
-from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.engine import DOCKER_IMPORT_ERROR, ImageStore
+from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.engine import ImageStore
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.manifest import KINDS
 from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle.parameters import HASHING, workers_of
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.connection import DOCKER_IMPORT_ERROR
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 
 ARGUMENTS = {

@@ -169,7 +169,8 @@ ports_in_use:
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import DOCKER_IMPORT_ERROR, Engine
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.connection import DOCKER_IMPORT_ERROR
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.fleet import ports_in_use
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.measured import kept
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store

@@ -8,22 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import traceback
 import typing as t
-from http.client import HTTPException
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineRefused, EngineUnreachable
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.connection import connect, translated
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineRefused
 
-DOCKER_IMPORT_ERROR: str | None = None
-try:
-    import docker
+with contextlib.suppress(ImportError):  # told by DOCKER_IMPORT_ERROR
     import docker.errors
-    import docker.utils
-    import requests
-    from urllib3.exceptions import HTTPError
-except ImportError:
-    DOCKER_IMPORT_ERROR = traceback.format_exc()
 
 # Seconds for one answer. An Engine writes a whole image to its disk before it sends or takes it.
 ANSWER_SECONDS = 3600
@@ -45,15 +36,9 @@ class ImageStore:
 
     def __init__(self) -> None:
         """Raises EngineUnreachable when no Engine answers."""
-        try:
-            self._api = docker.APIClient(version="auto", timeout=ANSWER_SECONDS, **docker.utils.kwargs_from_env())
+        self._api = connect(ANSWER_SECONDS)
+        with translated("read the facts of the Docker Engine"):
             self._info = dict(self._api.info())
-        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
-            place = os.environ.get("DOCKER_HOST") or "its local socket"
-            raise EngineUnreachable(
-                f"The Docker Engine does not answer at {place} on this host: {error}. Start it, or set DOCKER_HOST "
-                "when it listens elsewhere, and see that the user of the task may use its socket."
-            ) from error
 
     @property
     def root(self) -> str:
@@ -68,7 +53,7 @@ class ImageStore:
 
     def find(self, name: str) -> Known | None:
         """An image by name or ID, or None."""
-        with _translated(f"inspect the image {name}"):
+        with translated(f"inspect the image {name}"):
             try:
                 return _known(self._api.inspect_image(name))
             except docker.errors.ImageNotFound:
@@ -76,20 +61,20 @@ class ImageStore:
 
     def all(self) -> list[Known]:
         """All images that have a name or are built upon."""
-        with _translated("list the images"):
+        with translated("list the images"):
             listed = {str(one["Id"]) for one in self._api.images(all=True)}
         found = [self.find(one) for one in sorted(listed)]
         return [one for one in found if one is not None]
 
     def save(self, image: str) -> t.BinaryIO:
         """The archive of an image, as a stream that is read once."""
-        with _translated(f"save the image {image}"):
+        with translated(f"save the image {image}"):
             chunks = self._api.get_image(image, chunk_size=_CHUNK_BYTES)
         return t.cast(t.BinaryIO, io.BufferedReader(_Stream(chunks, f"save the image {image}"), _CHUNK_BYTES))
 
     def load(self, stream: t.Iterator[bytes], image: str) -> None:
         """Have the Engine load an image from a stream."""
-        with _translated(f"load the image {image}"):
+        with translated(f"load the image {image}"):
             for line in self._api.load_image(stream, quiet=True) or ():
                 if isinstance(line, dict) and line.get("error"):
                     raise EngineRefused(f"Failed to load the image {image}: {line['error']}", reason=line["error"])
@@ -97,7 +82,7 @@ class ImageStore:
     def tag(self, image: str, name: str) -> None:
         """Give an image a name, which is taken from another image that has it."""
         repository, _colon, tag = name.rpartition(":")
-        with _translated(f"tag the image {image} as {name}"):
+        with translated(f"tag the image {image} as {name}"):
             self._api.tag(image, repository, tag, force=True)
 
 
@@ -115,7 +100,7 @@ class _Stream(io.RawIOBase):
 
     def readinto(self, buffer: t.Any) -> int:
         while not self._rest:
-            with _translated(self._attempt):
+            with translated(self._attempt):
                 chunk = next(self._chunks, None)
             if chunk is None:
                 return 0
@@ -134,22 +119,3 @@ def _known(inspect: t.Mapping[str, t.Any]) -> Known:
         str(inspect.get("Architecture") or ""),
         int(inspect.get("Size") or 0),
     )
-
-
-@contextlib.contextmanager
-def _translated(attempt: str) -> t.Iterator[None]:
-    """Turn the SDK's errors into ours, saying what was attempted."""
-    try:
-        yield
-    except docker.errors.APIError as error:
-        reason = str(error.explanation or error)
-        raise EngineRefused(f"Failed to {attempt}: {reason}", reason=reason) from error
-    # OSError and HTTPException: a stream that breaks is read below the SDK and requests, which translate nothing there.
-    except (
-        docker.errors.DockerException,
-        requests.exceptions.RequestException,
-        HTTPException,
-        HTTPError,
-        OSError,
-    ) as error:
-        raise EngineUnreachable(f"Failed to {attempt}: the Docker Engine does not answer: {error}") from error

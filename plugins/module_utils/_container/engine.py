@@ -9,14 +9,11 @@ from __future__ import annotations
 import collections
 import contextlib
 import json
-import os
 import time
-import traceback
 import typing as t
-from http.client import HTTPException
 
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.connection import connect, translated
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import NANO
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.refusals import explained
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import (
     LABEL_FLEET,
     LABEL_SERVER,
@@ -28,19 +25,12 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.streams i
     observed_usage,
     read_json,
 )
-from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineRefused, EngineUnreachable
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.progress import Usage
 
-DOCKER_IMPORT_ERROR: str | None = None
-try:
+with contextlib.suppress(ImportError):  # told by DOCKER_IMPORT_ERROR
     import docker
     import docker.errors
     import docker.types
-    import docker.utils
-    import requests
-    from urllib3.exceptions import HTTPError
-except ImportError:
-    DOCKER_IMPORT_ERROR = traceback.format_exc()
 
 # Seconds for one answer of the Engine. Removing a container whose memory is large can take tens of seconds.
 ANSWER_SECONDS = 120
@@ -56,38 +46,30 @@ class Engine:
     def __init__(self) -> None:
         """Raises EngineUnreachable when no Engine answers."""
         self._podman: bool | None = None
-        try:
-            self._api = docker.APIClient(version="auto", timeout=ANSWER_SECONDS, **docker.utils.kwargs_from_env())
-        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
-            place = os.environ.get("DOCKER_HOST") or "its local socket"
-            raise EngineUnreachable(
-                f"The Docker Engine does not answer at {place} on this host: {error}. Start it (systemctl start "
-                "docker), or set DOCKER_HOST when it listens elsewhere, and see that the user of the task may use its "
-                "socket."
-            ) from error
+        self._api = connect(ANSWER_SECONDS)
 
     def version(self) -> str:
         """Version of the Engine."""
-        with _translated("read the version of the Docker Engine"):
+        with translated("read the version of the Docker Engine"):
             return str(self._api.version()["Version"])
 
     @property
     def is_podman(self) -> bool:
         """Whether it is Podman that answers in the Docker Engine's place."""
         if self._podman is None:
-            with _translated("read the version of the Docker Engine"):
+            with translated("read the version of the Docker Engine"):
                 parts = self._api.version().get("Components") or ()
             self._podman = any(part.get("Name") == "Podman Engine" for part in parts)
         return self._podman
 
     def info(self) -> dict[str, t.Any]:
         """What the Engine says of itself and its host."""
-        with _translated("read the facts of the Docker Engine"):
+        with translated("read the facts of the Docker Engine"):
             return dict(self._api.info())
 
     def inspect_image(self, name: str) -> dict[str, t.Any] | None:
         """The Engine's whole answer about an image, or None when the host does not have it."""
-        with _translated(f"inspect the image {name}"):
+        with translated(f"inspect the image {name}"):
             try:
                 return dict(self._api.inspect_image(name))
             except docker.errors.ImageNotFound:
@@ -96,21 +78,21 @@ class Engine:
     def fleet_containers(self, fleet: str | None) -> list[dict[str, t.Any]]:
         """Inspections of all containers of a fleet, or of every fleet; one that vanishes meanwhile is left out."""
         label = LABEL_FLEET if fleet is None else f"{LABEL_FLEET}={fleet}"
-        with _translated(f"list the containers of {'all fleets' if fleet is None else 'the fleet ' + fleet}"):
+        with translated(f"list the containers of {'all fleets' if fleet is None else 'the fleet ' + fleet}"):
             listed = self._api.containers(all=True, filters={"label": label})
         found = [self.inspect(container["Id"]) for container in listed]
         return [inspect for inspect in found if inspect is not None]
 
     def servers_of_others(self, fleet: str) -> set[str]:
         """The servers of which other fleets have containers."""
-        with _translated("list the containers of all fleets"):
+        with translated("list the containers of all fleets"):
             listed = self._api.containers(all=True, filters={"label": LABEL_FLEET})
         labels = [container.get("Labels") or {} for container in listed]
         return {one[LABEL_SERVER] for one in labels if one.get(LABEL_FLEET) != fleet and LABEL_SERVER in one}
 
     def mounted(self) -> set[str]:
         """The paths of this host that containers of any fleet mount."""
-        with _translated("list the containers of all fleets"):
+        with translated("list the containers of all fleets"):
             listed = self._api.containers(all=True, filters={"label": LABEL_FLEET})
         return {mount.get("Source") or "" for container in listed for mount in container.get("Mounts") or ()}
 
@@ -127,7 +109,7 @@ class Engine:
 
     def inspect(self, container: str) -> dict[str, t.Any] | None:
         """The Engine's whole answer about a container (name or ID), or None when there is none."""
-        with _translated(f"inspect the container {container}"):
+        with translated(f"inspect the container {container}"):
             try:
                 return dict(self._api.inspect_container(container))
             except docker.errors.NotFound:
@@ -179,22 +161,22 @@ class Engine:
             host_config=host_config,
         )
         config["StopTimeout"] = spec.stop_seconds
-        with _translated(f"create the container {spec.name}"):
+        with translated(f"create the container {spec.name}"):
             return str(self._api.create_container_from_config(config, spec.name)["Id"])
 
     def start(self, container: str) -> None:
         """Start a container."""
-        with _translated(f"start the container {container}"):
+        with translated(f"start the container {container}"):
             self._api.start(container)
 
     def stop(self, container: str, seconds: int) -> None:
         """Ask it to end with SIGTERM, and end it after so many seconds."""
-        with _translated(f"stop the container {container}"):
+        with translated(f"stop the container {container}"):
             self._api.stop(container, timeout=seconds)
 
     def processes(self, container: str) -> list[int]:
         """The processes of a container by their numbers on the Engine's host; none when it does not run."""
-        with _translated(f"list the processes of the container {container}"):
+        with translated(f"list the processes of the container {container}"):
             try:
                 table = self._api.top(container)
             except docker.errors.APIError:  # it does not run, or is gone
@@ -204,12 +186,12 @@ class Engine:
 
     def rename(self, container: str, name: str) -> None:
         """Give a container another name."""
-        with _translated(f"rename the container {container} to {name}"):
+        with translated(f"rename the container {container} to {name}"):
             self._api.rename(container, name)
 
     def remove(self, container: str) -> None:
         """Remove a container and its anonymous volumes; one that is gone already is no error."""
-        with _translated(f"remove the container {container}"):
+        with translated(f"remove the container {container}"):
             try:
                 self._api.remove_container(container, v=True, force=True)
             except docker.errors.NotFound:
@@ -217,7 +199,7 @@ class Engine:
 
     def set_restart_policy(self, container: str, policy: str) -> None:
         """Change the restart policy in place."""
-        with _translated(f"set the restart policy of the container {container}"):
+        with translated(f"set the restart policy of the container {container}"):
             self._api.update_container(container, restart_policy={"Name": policy})
 
     def log(self, container: str, since: str | None) -> Stream:
@@ -226,15 +208,13 @@ class Engine:
         since: the Engine's time (RFC 3339) from which on it is given; None for its beginning.
         """
         query = {"follow": "1", "stdout": "1", "stderr": "1", **({"since": docker_time(since)} if since else {})}
-        with _translated(f"read the log of the container {container}"):
-            return Stream(self._api, f"containers/{container}/logs", query, True, _translated)
+        with translated(f"read the log of the container {container}"):
+            return Stream(self._api, f"containers/{container}/logs", query, True, translated)
 
     def whole_log(self, container: str, framed: bool) -> Stream:
         """What the container has put out until now. framed: whether it has no terminal, which does without frames."""
-        with _translated(f"read the log of the container {container}"):
-            return Stream(
-                self._api, f"containers/{container}/logs", {"stdout": "1", "stderr": "1"}, framed, _translated
-            )
+        with translated(f"read the log of the container {container}"):
+            return Stream(self._api, f"containers/{container}/logs", {"stdout": "1", "stderr": "1"}, framed, translated)
 
     def events(self, container: str, actions: t.Sequence[str]) -> Stream:
         """What happens to a container from now on, of these actions: one JSON object a line."""
@@ -242,12 +222,12 @@ class Engine:
         # The Engine may subscribe us a moment after it has answered, so the last second is asked for too; what it holds
         # of that is nothing that a look at the container's state would not tell.
         query = {"filters": filters, "since": f"{time.time() - 1:.3f}"}
-        with _translated(f"listen to the events of the container {container}"):
-            return Stream(self._api, "events", query, False, _translated)
+        with translated(f"listen to the events of the container {container}"):
+            return Stream(self._api, "events", query, False, translated)
 
     def usage(self, container: str) -> Usage | None:
         """What a container has used since its start; None when the Engine does not tell."""
-        with _translated(f"read what the container {container} uses"):
+        with translated(f"read what the container {container} uses"):
             return observed_usage(
                 read_json(self._api, f"containers/{container}/stats", {"stream": "0", "one-shot": "1"})
             )
@@ -255,8 +235,8 @@ class Engine:
     def log_tail(self, container: str, lines: int) -> list[str]:
         """The last lines of the container's output, at most TAIL_BYTES of them."""
         query = {"stdout": "1", "stderr": "1", "tail": str(lines)}
-        with _translated(f"read the log of the container {container}"):
-            stream = Stream(self._api, f"containers/{container}/logs", query, True, _translated)
+        with translated(f"read the log of the container {container}"):
+            stream = Stream(self._api, f"containers/{container}/logs", query, True, translated)
         kept: collections.deque[bytes] = collections.deque()
         size, is_whole = 0, True
         for piece in stream:
@@ -272,7 +252,7 @@ class Engine:
 
     def run_once(self, image: str, argv: t.Sequence[str]) -> tuple[int, str]:
         """Run a program in a fresh container without network, and remove it; exit status and output (both streams)."""
-        with _translated(f"run {argv[0]} in the image {image}"):
+        with translated(f"run {argv[0]} in the image {image}"):
             container = self._api.create_container(
                 image,
                 entrypoint=list(argv[:1]),
@@ -310,22 +290,3 @@ def _healthcheck(spec: ContainerSpec) -> t.Any | None:
         retries=spec.health.retries,
         start_period=spec.health.start_period * NANO,
     )
-
-
-@contextlib.contextmanager
-def _translated(attempt: str) -> t.Iterator[None]:
-    """Turn the SDK's errors into ours, saying what was attempted."""
-    try:
-        yield
-    except docker.errors.APIError as error:
-        reason = str(error.explanation or error)
-        raise EngineRefused(f"Failed to {attempt}: {explained(reason)}", reason=reason) from error
-    # OSError and HTTPException: a stream that breaks is read below the SDK and requests, which translate nothing there.
-    except (
-        docker.errors.DockerException,
-        requests.exceptions.RequestException,
-        HTTPException,
-        HTTPError,
-        OSError,
-    ) as error:
-        raise EngineUnreachable(f"Failed to {attempt}: the Docker Engine does not answer: {error}") from error
