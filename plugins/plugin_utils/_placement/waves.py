@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 
 # A source from which so many hosts could not copy is not asked again; a host that could not copy from so many sources
@@ -34,13 +33,3 @@ def wave(wanting: Sequence[str], holders: Sequence[str], failures: Collection[tu
             found[target] = source
             free.remove(source)
     return found
-
-
-def waves(hosts: int, holders: int) -> int:
-    """How many waves it takes at most until all hosts have it, with room for some that fail.
-
-    hosts: all of them, those that have it included. Each wave doubles who has it.
-    """
-    if not holders or hosts <= holders:
-        return 0
-    return math.ceil(math.log2(hosts / holders)) + TARGET_FAILURES
