@@ -93,7 +93,7 @@ def test_frozen_engine(host: t.Any, fault: Fault, monkeypatch: pytest.MonkeyPatc
     assert state == "unreachable"
     assert not served(server, timeout=2)
     done = host.run(server)
-    assert done["servers"][0]["state"] == "ready" and served(server)
+    assert done["servers"][0]["state"] == "ready" and served(server, timeout=30)
     assert host.containers()["a"].id == before
     monkeypatch.undo()
     assert host.run(server)["changed"] is False
@@ -121,7 +121,7 @@ def test_sick_engine_behind_a_server_that_stays(
     done = host.run(server)
     fault.ends()
     (action,) = done["actions"]
-    assert action["action"] == "restart" and done["servers"][0]["state"] == "ready" and served(server)
+    assert action["action"] == "restart" and done["servers"][0]["state"] == "ready" and served(server, timeout=30)
     assert host.containers()["a"].id == container.id
     monkeypatch.undo()
     assert host.run(server)["changed"] is False
