@@ -58,6 +58,7 @@ prepare: link compiler ## what the stages of `make test` need: environments, the
 	@tools/sshd.sh >/dev/null || true # the tests that need it are optional, and say what is missing
 	@tools/venvs.sh lint $(CORES:%=core-%) target-3.9 molecule
 	@tools/docker_engine.sh ensure
+	@tools/podman_engine.sh ensure
 	@tests/engine/engine.sh stand-in
 	@tests/engine/engine.sh real
 	@tests/engine/engine.sh model
@@ -123,9 +124,10 @@ unit-target: link compiler
 		--junitxml=$(RESULTS)/unit-target.xml $(PYTEST)
 
 .PHONY: library
-library: link ## the container library against the real Docker Engine, without playbooks
+library: link ## the container library against the real Docker Engine and a real Podman, without playbooks
 	@tools/venvs.sh core-2.21
 	@tools/docker_engine.sh ensure
+	@tools/podman_engine.sh ensure
 	@PATH="$(CURDIR)/.build/venv-core-2.21/bin:$$PATH" tests/engine/engine.sh stand-in
 	.build/venv-core-2.21/bin/python -m pytest tests/integration/library -n 2 --junitxml=$(RESULTS)/library.xml $(PYTEST)
 

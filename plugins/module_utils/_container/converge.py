@@ -96,7 +96,7 @@ class Converger:
         # By server, of a rollback: where it goes.
         self._targets: dict[str, Generation] = {}
         self._report = report
-        self._engine = PatientEngine()
+        self._engine = PatientEngine(store)
         self._servers = {server["name"]: server for server in wish.servers}
 
     def run(self, check_mode: bool) -> dict[str, t.Any]:
@@ -108,12 +108,7 @@ class Converger:
         problems = list(preflight.name_problems([server["name"] for server in wish.servers], self._secrets))
         if wish.keep_generations < 1:
             problems.append(f"keep_generations is {wish.keep_generations}. Keep at least one, the present one.")
-        if self._engine.is_podman and not self._engine.can_change_restart_policy():
-            problems.append(
-                f"the engine of this host is Podman {self._engine.version()}, whose Docker API cannot change the "
-                "restart policy of a container, so a server that cannot start would be started for ever. Use the "
-                "Docker Engine."
-            )
+        problems.extend(self._engine.problems())
         if problems:
             raise _refused(problems)
         if check_mode:

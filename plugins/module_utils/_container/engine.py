@@ -14,17 +14,20 @@ import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.connection import connect, translated
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import NANO
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.podman import Podman, podman_version
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import (
     LABEL_FLEET,
     LABEL_SERVER,
     ContainerSpec,
 )
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.streams import (
     Stream,
     docker_time,
     observed_usage,
     read_json,
 )
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineRefused
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.progress import Usage
 
 with contextlib.suppress(ImportError):  # told by DOCKER_IMPORT_ERROR
@@ -41,26 +44,34 @@ JOINS = "container:"
 
 
 class Engine:
-    """The Docker Engine of this host, found as the docker command finds it: DOCKER_HOST, else the local socket."""
+    """The Docker Engine of this host, found as the docker command finds it: DOCKER_HOST, else the local socket.
 
-    def __init__(self) -> None:
-        """Raises EngineUnreachable when no Engine answers."""
-        self._podman: bool | None = None
+    Podman may answer in its place; what is otherwise then is in podman.py.
+    """
+
+    def __init__(self, store: Store | None = None) -> None:
+        """Raises EngineUnreachable when no Engine answers.
+
+        store: where it is kept which containers were ready once, for an engine that cannot keep that itself; None for
+        who does not ask.
+        """
+        self._store = store
         self._api = connect(ANSWER_SECONDS)
+        with translated("ask the Docker Engine who it is"):
+            podman = podman_version(self._api)
+        self.podman = Podman(self._api, podman) if podman is not None else None
 
     def version(self) -> str:
         """Version of the Engine."""
         with translated("read the version of the Docker Engine"):
             return str(self._api.version()["Version"])
 
-    @property
-    def is_podman(self) -> bool:
-        """Whether it is Podman that answers in the Docker Engine's place."""
-        if self._podman is None:
-            with translated("read the version of the Docker Engine"):
-                parts = self._api.version().get("Components") or ()
-            self._podman = any(part.get("Name") == "Podman Engine" for part in parts)
-        return self._podman
+    def problems(self) -> list[str]:
+        """What speaks against an engine of this kind, in sentences."""
+        if self.podman is None:
+            return []
+        with translated("read the facts of Podman"):
+            return self.podman.problems()
 
     def info(self) -> dict[str, t.Any]:
         """What the Engine says of itself and its host."""
@@ -96,22 +107,15 @@ class Engine:
             listed = self._api.containers(all=True, filters={"label": LABEL_FLEET})
         return {mount.get("Source") or "" for container in listed for mount in container.get("Mounts") or ()}
 
-    def can_change_restart_policy(self) -> bool:
-        """Whether the restart policy of a container can be changed, as the Docker Engine can.
-
-        Podman 4.3.1 has no such request, and says "Not Found" to all of them; the Docker Engine names the container.
-        """
-        try:
-            self._api.update_container("gpufleet.vllm.none", restart_policy={"Name": "no"})
-        except docker.errors.APIError as error:
-            return "gpufleet.vllm.none" in str(error.explanation)
-        return True
-
     def inspect(self, container: str) -> dict[str, t.Any] | None:
         """The Engine's whole answer about a container (name or ID), or None when there is none."""
         with translated(f"inspect the container {container}"):
             try:
-                return dict(self._api.inspect_container(container))
+                inspect = dict(self._api.inspect_container(container))
+                if self.podman is None:
+                    return inspect
+                ready = self._store.was_confirmed(inspect["Id"]) if self._store is not None else None
+                return self.podman.read(inspect, ready)
             except docker.errors.NotFound:
                 return None
 
@@ -121,6 +125,14 @@ class Engine:
         A failed create leaves nothing behind. One that joins the network of another container ("container:ID") shares
         that one's processes too, and has no ports of its own.
         """
+        if self.podman is not None:
+            if self._store is None:
+                raise EngineRefused(
+                    f"Failed to create the container {spec.name}: the engine of this host is Podman, with which only "
+                    "vllm_servers has been tried. Do this on a host with the Docker Engine."
+                )
+            with translated(f"create the container {spec.name}"):
+                return self.podman.create(spec)
         key = f"{spec.container_port}/tcp"
         joins = spec.network.startswith(JOINS)
         host_config = self._api.create_host_config(
@@ -172,11 +184,16 @@ class Engine:
     def stop(self, container: str, seconds: int) -> None:
         """Ask it to end with SIGTERM, and end it after so many seconds."""
         with translated(f"stop the container {container}"):
-            self._api.stop(container, timeout=seconds)
+            if self.podman is not None:
+                self.podman.stop(container, seconds)
+            else:
+                self._api.stop(container, timeout=seconds)
 
     def processes(self, container: str) -> list[int]:
         """The processes of a container by their numbers on the Engine's host; none when it does not run."""
         with translated(f"list the processes of the container {container}"):
+            if self.podman is not None:
+                return self.podman.processes(container)
             try:
                 table = self._api.top(container)
             except docker.errors.APIError:  # it does not run, or is gone
@@ -191,14 +208,22 @@ class Engine:
 
     def remove(self, container: str) -> None:
         """Remove a container and its anonymous volumes; one that is gone already is no error."""
+        there = self.inspect(container) if self.podman is not None and self._store is not None else None
         with translated(f"remove the container {container}"):
             try:
                 self._api.remove_container(container, v=True, force=True)
             except docker.errors.NotFound:
                 return
+        if there is not None and self._store is not None:
+            self._store.note_confirmed(there["Id"], False)
 
     def set_restart_policy(self, container: str, policy: str) -> None:
         """Change the restart policy in place."""
+        if self.podman is not None and self._store is not None:
+            there = self.inspect(container)
+            if there is not None:
+                self._store.note_confirmed(there["Id"], policy != "no")
+            return
         with translated(f"set the restart policy of the container {container}"):
             self._api.update_container(container, restart_policy={"Name": policy})
 

@@ -50,10 +50,10 @@ def read_runtimes(engine: Engine) -> HostRuntimes:
     """Ask the engine and look at the host."""
     info = engine.info()
     version = tuple(int(part) for part in re.findall(r"\d+", engine.version())[:3])
-    folders = _PODMAN_CDI_FOLDERS if engine.is_podman else tuple(info.get("CDISpecDirs") or ())
+    folders = _PODMAN_CDI_FOLDERS if engine.podman is not None else tuple(info.get("CDISpecDirs") or ())
     path = os.pathsep.join([os.environ.get("PATH", ""), *_PROGRAM_FOLDERS])
     return HostRuntimes(
-        podman=engine.is_podman,
+        podman=engine.podman is not None,
         version=version,
         nvidia="nvidia" in (info.get("Runtimes") or {}) or shutil.which(NVIDIA_HOOK, path=path) is not None,
         cdi_folders=folders,

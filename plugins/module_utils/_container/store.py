@@ -10,6 +10,7 @@
 <state_dir>/generations/<server>.json  the definitions that became ready (generations.py), 0600
 <state_dir>/down/<server>             says that a run has stopped a server that is to serve again
 <state_dir>/ready/<server>            names the start of its container that was seen to be ready
+<state_dir>/confirmed/<container>     says that this container was ready once; kept where its engine is Podman
 <state_dir>/cache/<image>/<kind>/     kernels that engines have compiled, for each image, kind of GPU and user
 <state_dir>/failed/<server>.log       the whole log of the last start that failed, 0600
 <state_dir>/measured.jsonl            what starts have told of their memory (measured.py), 0644
@@ -43,6 +44,7 @@ class Store:
         self._generations = os.path.join(self.folder, "generations")
         self._down = os.path.join(self.folder, "down")
         self._ready = os.path.join(self.folder, "ready")
+        self._confirmed = os.path.join(self.folder, "confirmed")
 
     @contextlib.contextmanager
     def locked(self, purpose: str) -> t.Iterator[None]:
@@ -159,6 +161,21 @@ class Store:
             return _read(os.path.join(self._ready, server)) == start
         except (OSError, UnicodeDecodeError):
             return False
+
+    def note_confirmed(self, container: str, confirmed: bool) -> None:
+        """Note whether the container of this ID was ready once."""
+        path = os.path.join(self._confirmed, container)
+        if confirmed:
+            with _told("write", path):
+                os.makedirs(self._confirmed, mode=0o700, exist_ok=True)
+                _write_private(path, b"", None)
+        else:
+            with _told("remove", path), contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def was_confirmed(self, container: str) -> bool:
+        """Whether the container of this ID was ready once."""
+        return os.path.exists(os.path.join(self._confirmed, container))
 
     def forget(self, server: str) -> None:
         """Remove what is kept of a server whose containers are gone."""

@@ -113,7 +113,7 @@ class Start:
         self._store = store
         self._history = history
         self._report = lambda event: report(action.name, event)
-        self._engine = PatientEngine()
+        self._engine = PatientEngine(store)
         self._watch = self._new_watch()
         self._began = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         self._created: str | None = None
@@ -287,6 +287,8 @@ class Start:
                     self._store.note_up(self._name)
             elif self._created:
                 self._engine.remove(self._created)
+            elif self._engine.podman is not None and inspect is not None and _restarts_in_vain(observed_state(inspect)):
+                self._engine.stop(self._name, FAILED_SECONDS)
         problem["log_file"] = kept.result() if kept else None
         if former is not None or self._action.kind == "create":
             self._history.drop_secrets(self._name, [former.secrets_mark if former is not None else None])
@@ -358,3 +360,8 @@ class Start:
     def _hidden(self, text: str) -> str:
         """The text without secrets."""
         return self._redactor.text(text)
+
+
+def _restarts_in_vain(state: ContainerState) -> bool:
+    """Whether it never was ready and does not run, as one that Podman starts again for ever."""
+    return not state.running and state.restart_policy != RESTART_POLICY

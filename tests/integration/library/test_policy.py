@@ -11,7 +11,6 @@ import typing as t
 import pytest
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container import runtimes
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from support.faults import until
 
 RELAXED: dict[str, t.Any] = {
@@ -121,13 +120,3 @@ def test_caches_that_nobody_uses_are_named_and_stay(host: t.Any) -> None:
     assert host.run({**moved, "env": {}}, keep_generations=1)["unused_caches"] == [old]
     assert os.path.isdir(old)
     assert sorted(host.run(state="absent", prune=True)["unused_caches"]) == [old, new]
-
-
-def test_an_engine_that_cannot_change_a_restart_policy_is_refused(host: t.Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Podman 4.3.1 through its Docker-compatible socket, as it was found to be."""
-    monkeypatch.setattr(Engine, "is_podman", True)
-    host.run(host.server())
-    before = host.look()
-    monkeypatch.setattr(Engine, "can_change_restart_policy", lambda self: False)
-    assert "Podman" in str(host.refused(host.server()))
-    assert host.look() == before
