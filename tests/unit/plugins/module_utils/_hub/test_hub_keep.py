@@ -185,7 +185,8 @@ def test_hosts_that_share_the_cache_and_prune_at_once(full):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     gate, hold = os.pipe()
     hosts = [
-        subprocess.Popen(command, env=environment, stdin=gate, stdout=subprocess.PIPE, text=True) for _ in range(4)
+        subprocess.Popen(command, env=environment, stdin=gate, stdout=subprocess.PIPE, text=True)
+        for _number in range(4)
     ]
     os.close(hold)
     os.close(gate)
