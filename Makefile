@@ -156,6 +156,8 @@ faults-report: ## write docs/faults.md anew from what `make faults` and `make e2
 molecule: link ## every molecule scenario
 	@tools/venvs.sh molecule
 	@tools/docker_engine.sh ensure
+	@# A scenario that was ended between its preparation and its cleanup would be taken for prepared.
+	@PATH="$(CURDIR)/.build/venv-molecule/bin:$$PATH" molecule reset --all
 	PATH="$(CURDIR)/.build/venv-molecule/bin:$$PATH" molecule test --all
 
 .PHONY: e2e

@@ -177,10 +177,7 @@ class _Loader:
         _make_root(root, wish)
         for repo_id in sorted({snapshot.repo_id for snapshot in self._bundle.snapshots}):
             path = Repo(root, repo_id, Access()).lock_path
-            files.make_folder(root, os.path.relpath(os.path.dirname(path), root), wish.folder_mode, wish.owner)
-            locks.enter_context(RepoLock(path, lambda holder: None, _LOCK_SECONDS))
-            if wish.owner != (-1, -1):
-                os.chown(path, *wish.owner)
+            locks.enter_context(RepoLock(root, path, lambda holder: None, _LOCK_SECONDS))
 
     def _steps(self) -> list[target.Step]:
         order, steps = self._order, []

@@ -55,12 +55,12 @@ def bring(repo: Repo, request: Request, state: State | None, check: bool, tell: 
             f"the cache {repo.hub_cache}. Run this as a user who may write there (become).",
             kind="unwritable",
         )
-    repo.make_folder(os.path.dirname(repo.lock_path))
+    repo.make_folder(repo.hub_cache)
 
     def waiting(holder: str) -> None:
         tell("waiting", holder=holder)
 
-    with RepoLock(repo.lock_path, waiting, request.lock_seconds):
+    with RepoLock(repo.hub_cache, repo.lock_path, waiting, request.lock_seconds):
         # Who held the lock may have brought it, or removed the repo.
         fresh = Repo(repo.hub_cache, repo.repo_id, repo.access)
         fresh.prepare(state.listing.commit)

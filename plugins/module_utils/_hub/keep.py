@@ -27,8 +27,22 @@ _LOCK_SECONDS = 5
 # Another host may be at it.
 _PRUNE_SECONDS = 600
 _GB = 10**9
-# Beginnings of the types of file systems that are, or can be, of the network: local ones are never of FUSE here.
-_REMOTE = ("nfs", "cifs", "smb", "ceph", "lustre", "beegfs", "gpfs", "gfs2", "ocfs2", "9p", "virtiofs", "afs", "fuse")
+# Beginnings of the types of file systems that one host has for itself.
+_LOCAL = (
+    "ext",
+    "xfs",
+    "btrfs",
+    "zfs",
+    "f2fs",
+    "bcachefs",
+    "jfs",
+    "reiserfs",
+    "overlay",
+    "tmpfs",
+    "ramfs",
+    "vfat",
+    "ntfs",
+)
 # Partial files of downloads that nobody goes on with.
 _PARTIAL = (".incomplete", ".segments")
 
@@ -75,7 +89,9 @@ class Revision(t.NamedTuple):
 
 
 def is_remote(folder: str, mounts: str = "/proc/self/mountinfo") -> bool:
-    """Whether other hosts may share a folder, by the type of the file system that it is, or would be, on."""
+    """Whether other hosts may share a folder: it is, or would be, on a file system that is not known to be local."""
+    # A file system that is mounted when it is needed is not in the list before.
+    _listed(folder)
     place, found = os.path.realpath(folder), ("", "")
     with open(mounts, encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
@@ -84,7 +100,7 @@ def is_remote(folder: str, mounts: str = "/proc/self/mountinfo") -> bool:
             point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), mount.split()[4])
             if os.path.commonpath([place, point]) == point and len(point) >= len(found[0]):
                 found = (point, system.split()[0])
-    return found[1].startswith(_REMOTE)
+    return not found[1].startswith(_LOCAL)
 
 
 def revisions(hub_cache: str) -> list[Revision]:
@@ -173,9 +189,8 @@ def prune(
     if check or not os.path.isdir(hub_cache):
         return _pruned(hub_cache, kept, users, limits, check)
     whole = os.path.join(hub_cache, LOCKS, f"{OWN}-prune.lock")
-    Repo(hub_cache, "", _owner(hub_cache)).make_folder(os.path.dirname(whole))
     # Of several hosts that share the cache the second finds nothing left to do.
-    with RepoLock(whole, lambda holder: None, _PRUNE_SECONDS):
+    with RepoLock(hub_cache, whole, lambda holder: None, _PRUNE_SECONDS):
         return _pruned(hub_cache, kept, users, limits, check)
 
 
@@ -273,9 +288,8 @@ def _freed(found: t.Sequence[Revision], going: t.Sequence[Revision]) -> int:
 
 def _remove(hub_cache: str, one: Revision) -> None:
     """Remove a revision; refs first, for the hub's client takes a ref without a snapshot for a broken cache."""
-    repo = Repo(hub_cache, one.repo, _owner(hub_cache))
-    repo.make_folder(os.path.dirname(repo.lock_path))
-    with RepoLock(repo.lock_path, lambda holder: None, _LOCK_SECONDS):
+    repo = Repo(hub_cache, one.repo, Access())
+    with RepoLock(hub_cache, repo.lock_path, lambda holder: None, _LOCK_SECONDS):
         # A download may have brought another revision since, which shares blobs with this one and took its ref.
         now = {other.commit: other for other in _revisions_of(repo.path, one.repo)}
         one = now.pop(one.commit, one)
@@ -293,12 +307,6 @@ def _remove(hub_cache: str, one: Revision) -> None:
                 _unlink_blob(hub_cache, blob)
         if not now and not _listed(os.path.join(repo.path, "snapshots")):
             shutil.rmtree(repo.path)
-
-
-def _owner(hub_cache: str) -> Access:
-    """Whose the locks are to be: who has the cache must be able to take them after root made them."""
-    status = os.stat(hub_cache)
-    return Access(status.st_uid, status.st_gid) if os.geteuid() == 0 else Access()
 
 
 def _unlink_blob(hub_cache: str, blob: str) -> None:

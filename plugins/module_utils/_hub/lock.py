@@ -19,6 +19,7 @@ import time
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.store import LOCKS, Access, Repo
 
 _POLL_SECONDS = 0.25
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -31,19 +32,21 @@ class RepoLock:
     waiting: called about once a second with the words "HOST, process PID" while another one holds the lock.
     """
 
-    def __init__(self, path: str, waiting: t.Callable[[str], None], limit_seconds: float) -> None:
+    def __init__(self, hub_cache: str, path: str, waiting: t.Callable[[str], None], limit_seconds: float) -> None:
         self.path = path
+        self._hub_cache = hub_cache
         self._waiting = waiting
         self._limit = limit_seconds
         self._handle = -1
 
     def __enter__(self) -> RepoLock:
         try:
-            self._handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except PermissionError:
+            self._handle = self._open()
+        except PermissionError as error:
             raise FleetError(
-                f"{self.path} cannot be written by user id {os.geteuid()}, and without this lock two runs could change "
-                "the cache at once. Run this as the user whose cache it is (become), or give that user the file.",
+                f"{error.filename or self.path} cannot be written by user id {os.geteuid()}, and without the lock two "
+                "runs could change the cache at once. Run this as the user whose cache it is (become), or give that "
+                f"user the folder {os.path.join(self._hub_cache, LOCKS)} with all that is in it.",
                 kind="unwritable",
             ) from None
         begin = time.monotonic()
@@ -68,6 +71,16 @@ class RepoLock:
     def __exit__(self, *_error: object) -> None:
         # Closing releases it. The file stays: removing it would let two hold different files of one name.
         os.close(self._handle)
+
+    def _open(self) -> int:
+        """The file, whose it is whose cache it is: root must not lock out the cache's owner, nor the hub's client."""
+        cache = os.stat(self._hub_cache)
+        owner = Access(cache.st_uid, cache.st_gid) if os.geteuid() == 0 else Access()
+        Repo(self._hub_cache, "", owner).make_folder(os.path.dirname(self.path))
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        if os.geteuid() == 0:
+            os.fchown(handle, cache.st_uid, cache.st_gid)
+        return handle
 
     def _try(self) -> bool:
         try:

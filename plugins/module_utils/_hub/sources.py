@@ -26,7 +26,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.store import Ac
 _FILES = 5000
 _DEPTH = 4
 _JSON_BYTES = 1 << 24
-_INDEX = ".safetensors.index.json"
+# 384 experts in 60 layers make an index of 19 MiB.
+_INDEX_BYTES = 1 << 28
+_INDEXES = (".safetensors.index.json", ".bin.index.json")
 _CONFIGS = ("config.json", "tokenizer_config.json", "generation_config.json", "adapter_config.json")
 
 
@@ -144,9 +146,9 @@ def _lacking_shards(path: str, files: t.Sequence[str]) -> list[dict[str, str]]:
     second copy of the weights in another form, which was not wanted."""
     there, found = set(files), []
     for index in files:
-        if index.endswith(_INDEX):
+        if index.endswith(_INDEXES):
             folder = os.path.dirname(index)
-            shards = (_json(os.path.join(path, index)) or {}).get("weight_map")
+            shards = (_json(os.path.join(path, index), _INDEX_BYTES) or {}).get("weight_map")
             names = {os.path.join(folder, str(one)) for one in shards.values()} if isinstance(shards, dict) else set()
             if names & there:
                 found += [_problem(path, name, "missing", f"{index} lists it") for name in sorted(names - there)]
@@ -170,10 +172,10 @@ def _code(path: str, files: t.Sequence[str]) -> set[str]:
     return needed
 
 
-def _json(path: str) -> dict[str, t.Any] | None:
+def _json(path: str, at_most: int = _JSON_BYTES) -> dict[str, t.Any] | None:
     try:
         with open(path, "rb") as handle:
-            value = json.loads(handle.read(_JSON_BYTES))
+            value = json.loads(handle.read(at_most))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

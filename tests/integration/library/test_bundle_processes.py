@@ -62,7 +62,7 @@ def test_what_is_loaded_waits_for_who_changes_the_repo(sides: bundle.Sides) -> N
     repo = Repo(str(sides.far), bundle.REPO, Access())
     snapshot = sides.far / "models--acme--tiny/snapshots" / bundle.COMMIT
     (snapshot / "config.json").unlink()
-    with RepoLock(repo.lock_path, lambda holder: None, 1):
+    with RepoLock(repo.hub_cache, repo.lock_path, lambda holder: None, 1):
         loads = SPAWN.Process(target=sides.load)
         loads.start()
         loads.join(1)  # no longer: it must not end

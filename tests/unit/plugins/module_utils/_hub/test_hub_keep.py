@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -156,6 +157,7 @@ def test_what_other_hosts_need_is_told_apart(full):
         ("/srv/modelsother", False),
         ("/mnt/with space/hub", True),
         ("/mnt/fuse", True),
+        ("/mnt/new", True),
     ],
 )
 def test_caches_that_hosts_may_share(tmp_path, folder, remote):
@@ -167,8 +169,19 @@ def test_caches_that_hosts_may_share(tmp_path, folder, remote):
         "32 22 0:51 / /mnt/with\\040space rw - cifs //server/models rw\n"
         "33 22 0:52 / /mnt/fuse rw - ext4 /dev/sdc1 rw\n"
         "34 22 0:53 / /mnt/fuse rw - fuse.juicefs JuiceFS:models rw\n"
+        "35 22 0:54 / /mnt/new rw - autofs systemd-1 rw\n"
     )
     assert is_remote(folder, str(mounts)) is remote
+
+
+def test_locks_that_root_makes_are_those_of_whom_the_cache_is(full, monkeypatch):
+    """As root anything may be given away; else only what one has to oneself, which proves less."""
+    owner = 12345 if os.geteuid() == 0 else os.geteuid()
+    os.chown(full.cache, owner, -1)
+    shutil.rmtree(full.cache / ".locks")
+    pruned(full, Kept("acme/tiny", None))
+    made = [full.cache / ".locks", *(full.cache / ".locks").rglob("*")]
+    assert len(made) == 6 and {path.stat().st_uid for path in made} == {owner}
 
 
 # A process, for a POSIX lock excludes no thread. It begins when its input ends.

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 
+import pytest
+
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.sources import Asked, source_facts
 
 
@@ -76,6 +78,18 @@ def test_shards_that_an_index_lists_beside_others(tmp_path):
     assert look_at(tmp_path, "tokenizer") == []
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": [1]}')
     assert look_at(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "name, shard", [("model.safetensors", "model-{}.safetensors"), ("pytorch_model.bin", "p-{}.bin")]
+)
+def test_an_index_of_a_model_of_hundreds_of_experts(tmp_path, name, shard):
+    weights = {f"model.layers.0.mlp.experts.{number}.down_proj.weight": shard.format(1) for number in range(300_000)}
+    index = tmp_path / f"{name}.index.json"
+    index.write_text(json.dumps({"weight_map": {**weights, "lm_head.weight": shard.format(2)}}))
+    assert index.stat().st_size > 1 << 24
+    (tmp_path / shard.format(1)).write_bytes(b"")
+    assert look_at(tmp_path) == [(shard.format(2), "missing", f"{index.name} lists it")]
 
 
 def look_at(folder, scope="model"):
