@@ -210,11 +210,13 @@ class Store:
             owner = numeric_user(spec.user)
             if owner:
                 os.chown(folder, *owner)
+            for entry in list(os.scandir(folder)):
+                # What somebody has put beside them would be taken for a change of the secrets at every run, and a
+                # folder is in the way of a file.
+                if entry.name not in values or entry.is_dir(follow_symlinks=False):
+                    _remove(entry.path)
             for name, value in values.items():
                 _write_private(os.path.join(folder, name), value.encode(), owner)
-            # What somebody has put beside them would be taken for a change of the secrets at every run.
-            for name in set(os.listdir(folder)) - set(values):
-                os.unlink(os.path.join(folder, name))
 
     def drop_secrets(self, server: str, marks: t.Collection[str]) -> None:
         """Remove this server's secret files but those of the given marks."""
@@ -228,7 +230,7 @@ class Store:
             kept = {os.path.basename(self.secrets_folder(server, mark)) for mark in marks}
             for name in os.listdir(folder):
                 if name not in kept:
-                    shutil.rmtree(os.path.join(folder, name))
+                    _remove(os.path.join(folder, name))
 
     def make_own_mounts(self, spec: ContainerSpec) -> None:
         """Create the mounted folders that lie inside the state folder and belong to the container's user."""
@@ -329,6 +331,14 @@ def _told(attempt: str, path: str) -> t.Iterator[None]:
 def _read(path: str) -> str:
     with open(path, encoding="utf-8", newline="") as handle:
         return handle.read()
+
+
+def _remove(path: str) -> None:
+    """Remove a file, a link (not what it leads to) or a whole folder."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
 
 
 def _write_private(path: str, content: bytes, owner: tuple[int, int] | None) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import datetime
 import time
 import typing as t
@@ -26,7 +27,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.patient import PatientEngine, patiently
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.spec import ContainerSpec
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store import Store
-from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable, FleetError
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable, FleetError, Refused
 from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.usage import others
 from ansible_collections.gpufleet.vllm.plugins.module_utils._redact import Redactor
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.follow import Expected, follow
@@ -171,6 +172,10 @@ class Start:
         The failure when it ended before the Engine would have started it again.
         """
         spec = self._action.after
+        # One that has died already is no generation to which anybody is to go back.
+        failure = self._ended_since() if self._must_run else None
+        if failure is not None:
+            return failure
         if self._must_run and spec is not None:
             # Before the policy, by which the next run would know that nothing is left to do.
             if self._rollback is not None:
@@ -181,7 +186,7 @@ class Start:
             # Only a server that was once ready is brought back by the Engine; one that cannot start would be started
             # for ever.
             self._engine.set_restart_policy(self._name, RESTART_POLICY)
-        failure = self._note_ready() if self._must_run else None
+        failure = self._ended_since() if self._must_run else None
         if failure is not None:
             return failure
         if self._action.former is not None:
@@ -197,8 +202,8 @@ class Start:
         if ended.exit_code is not None:
             self._ended.append(ended)
 
-    def _note_ready(self) -> Failure | None:
-        """Note that this start became ready, or the failure when it has ended since."""
+    def _ended_since(self) -> Failure | None:
+        """The failure when it has ended since it was ready; else it is noted that this start became ready."""
         try:
             inspect = self._engine.inspect(self._name)
         except EngineUnreachable:
@@ -209,7 +214,9 @@ class Start:
         state = observed_state(inspect)
         if not state.running:
             return Failure("exited", f"the engine ended with exit code {state.exit_code} just after it was ready")
-        self._store.note_ready(self._name, state.start)
+        # The mark only tells it before the Engine's own checks do: a full disk makes no server fail that serves.
+        with contextlib.suppress(Refused):
+            self._store.note_ready(self._name, state.start)
         return None
 
     def _result(self) -> dict[str, t.Any]:
@@ -347,7 +354,7 @@ class Start:
         try:
             server = endpoint_of(self._action.former)
             failure = follow(self._engine, self._name, server, None, watch, self._report, begin=self._begin)
-            failure = failure or self._note_ready()
+            failure = failure or self._ended_since()
         except FleetError as error:
             return self._hidden(f"the former container is back, and did not start: {error}")
         if failure:

@@ -114,7 +114,22 @@ def test_a_replacement_that_ends_just_after_it_was_ready_leaves_the_former_servi
     assert (failure["kind"], "just after it was ready" in failure["reason"]) == ("exited", True), failure["reason"]
     assert failure["restored"] == "the former container serves again"
     assert {name: (one.id, one.status) for name, one in host.containers().items()} == {"a": (before, "running")}
+    again = host.run(server)
+    # What died is nothing to which a rollback could go, nor is it what a rollback would leave.
+    assert [(one["number"], one["current"]) for one in again["servers"][0]["generations"]] == [(1, True)]
+    assert again["changed"] is False
+
+
+def test_a_mark_that_cannot_be_written_makes_no_server_fail_that_serves(host: t.Any) -> None:
+    server = host.server()
+    # Nothing can be written below a file, as nothing can on a full disk.
+    host.state_dir.mkdir()
+    (host.state_dir / "ready").write_text("")
+    host.run(server)
+    error = host.refused({**server, "env": {"STAND_IN_DIE_AT": "config"}})
+    assert [one["restored"] for one in error.details["failures"]] == ["the former container serves again"]
     assert host.run(server)["changed"] is False
+    assert not list((host.state_dir / "down").glob("*"))
 
 
 @pytest.mark.parametrize("seconds", [-1, 60])

@@ -99,6 +99,25 @@ def test_other_secrets_are_dropped_and_the_kept_ones_stay(tmp_path: pathlib.Path
     assert store.servers() == []
 
 
+def test_folders_that_were_put_between_the_secrets_are_removed_and_links_not_followed(tmp_path: pathlib.Path) -> None:
+    store = Store(str(tmp_path / "state"))
+    mark = secrets_mark({"api_key": "k"}, "", store.salt(create=False)) or ""
+    folder, elsewhere = pathlib.Path(store.secrets_folder("a", mark)), tmp_path / "elsewhere"
+    (folder / "left").mkdir(parents=True)
+    (folder / "left" / "file").write_text("")
+    (folder / "api_key").mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "file").write_text("")
+    (folder / "link").symlink_to(elsewhere)
+    (folder.parent / "link").symlink_to(elsewhere)
+    (folder.parent / "file").write_text("")
+    store.write_secrets(container(mark), {"api_key": "k"})
+    store.drop_secrets("a", {mark})
+    assert [one.name for one in folder.iterdir()] == ["api_key"]
+    assert [one.name for one in folder.parent.iterdir()] == [folder.name]
+    assert (elsewhere / "file").exists()
+
+
 def test_only_the_start_that_was_seen_ready_was_ready(tmp_path: pathlib.Path) -> None:
     store = Store(str(tmp_path))
     assert not store.was_ready("a", "id then")
