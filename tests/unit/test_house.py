@@ -324,6 +324,19 @@ def check_sanity_ignores(root: Path) -> list[str]:
     ]
 
 
+def check_old_syntax(root: Path) -> list[str]:
+    """Modules, what they import and the tests of both are Python 3.8: hosts run them, and so does ansible-test."""
+    found = []
+    for folder in ("plugins", "tests/unit/plugins"):
+        for part in ("modules", "module_utils"):
+            for path in files(root, f"{folder}/{part}/**/*.py"):
+                try:
+                    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+                except SyntaxError as error:
+                    found.append(f"{path.relative_to(root)}:{error.lineno}: not Python 3.8: {error.msg}")
+    return found
+
+
 CHECKS = [
     check_folders,
     check_rooms,
@@ -336,6 +349,7 @@ CHECKS = [
     check_headers,
     check_machine_paths,
     check_sanity_ignores,
+    check_old_syntax,
 ]
 
 
@@ -511,6 +525,11 @@ SAMPLES: list[tuple[Callable[[Path], list[str]], dict[str, str], str]] = [
             "tests/sanity/ignore-2.21.txt": IGNORED,
         },
         "ignore-2.19.txt is not what",
+    ),
+    (
+        check_old_syntax,
+        {"tests/unit/plugins/module_utils/test_a.py": "match a:\n    case 1:\n        pass\n"},
+        "not Python 3.8: ",
     ),
     (check_machine_paths, {"tools/a.sh": "\nls /ho" + "me/someone/x\n"}, "tools/a.sh:2: names the path"),
 ]

@@ -79,10 +79,8 @@ def test_the_salt_is_made_once_and_only_when_it_may_be(tmp_path: pathlib.Path) -
 
 def test_what_the_file_system_refuses_is_told(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(Refused, match="set state_dir to another folder"),
-        Store(str(tmp_path / "file" / "x")).locked(""),
-    ):
+    told = pytest.raises(Refused, match="set state_dir to another folder")
+    with told, Store(str(tmp_path / "file" / "x")).locked(""):
         pass
     assert Store(str(tmp_path / "file")).keep_failed_log("a", ["x"]) is None
 

@@ -118,10 +118,8 @@ def test_archive_on_a_full_disk_leaves_nothing_and_says_so(tmp_path: pathlib.Pat
     # Python ignores the signal of this limit, so that writing fails as on a disk that is full.
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
     try:
-        with (
-            pytest.raises(Refused, match=r"a\.tar\.gz: .* Make room"),
-            archive.Archive(str(tmp_path / "a.tar.gz")) as folder,
-        ):
+        full = pytest.raises(Refused, match=r"a\.tar\.gz: .* Make room")
+        with full, archive.Archive(str(tmp_path / "a.tar.gz")) as folder:
             for number in range(8):
                 folder.text(f"{number}.txt", random.Random(number).randbytes(2**14).hex())
     finally:
