@@ -3,14 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Order what was found by causality: the root first, then its symptoms, then lines that only wrap it. Pure.
 
-A line counts when it is an error or has no level, and when the start that it is of was not ready afterwards. Only where
-no such line shows anything, and the log does not tell of a start that goes well, the others are taken, with little
-confidence.
+A line counts when it is an error or has no level, and when the start that it is of was not ready afterwards; of several
+API servers each has its own. Of a start that goes well, warnings count where they repeat themselves and nothing else
+goes on. Only where no such line shows anything, and the log does not tell of a start that goes well, the others are
+taken, with little confidence.
 """
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import re
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.remedy import (
@@ -32,6 +35,10 @@ _SHOWN = 300
 _NAMED = 16
 # Sorts behind every time of a log.
 _LATE = "~"
+# Marks of a log after which a start, or its engine, has got further.
+_PROGRESS = ("begun", "alive", "ready", "working")
+# One of several processes of the same kind, as APIServerProcessManager of vLLM's v1/utils.py names them: ApiServer_0.
+_NUMBERED = re.compile(r"(?P<kind>.+)_\d+ pid=\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +82,22 @@ def ranked(scans: t.Sequence[Scan], facts: t.Mapping[str, t.Any]) -> list[Cause]
         for hit in scan.hits
         if hit.signature.not_after not in hit.after and within_or_unknown(release, hit.signature)
     ]
-    ready = {(scan.source, start): number for scan in scans for start, number in scan.ready.items()}
     last = {scan.source: scan.starts for scan in scans}
-    strong = [hit for hit in hits if _counts(hit, ready)]
-    well = bool(scans) and all(_well(scan) for scan in scans) and not _failed(facts)
+    ready = {scan.source: scan.ready for scan in scans}
+    failed = _failed(facts)
+    strong = [
+        hit
+        for hit in hits
+        if (hit.pattern.any_level or hit.level in ("error", "plain"))
+        and hit.number >= _ready(hit, ready[hit.source].get(hit.start, {}), failed and hit.start == last[hit.source])
+    ]
+    well = bool(scans) and all(_well(scan) for scan in scans) and not failed
     of_facts = [signature for signature in signatures() if _holds(signature, facts)]
     if well:
-        strong = [hit for hit in strong if hit.pattern.rank != "notice" and not hit.pattern.any_level]
+        waiting = _waiting(strong, scans)
+        strong = [
+            hit for hit in strong if hit in waiting or (hit.pattern.rank != "notice" and not hit.pattern.any_level)
+        ]
     # Information is never an error, however much it reads like one.
     taken = strong or ([] if well or of_facts else [hit for hit in hits if hit.level != "info"])
     return _ordered(taken, of_facts, last, facts, weak=not strong)
@@ -92,9 +108,47 @@ def within_or_unknown(release: str | None, signature: Signature) -> bool:
     return release is None or within(release, signature.since, signature.until)
 
 
-def _counts(hit: Hit, ready: t.Mapping[tuple[str, int], int]) -> bool:
-    told = hit.pattern.any_level or hit.level in ("error", "plain")
-    return told and ready.get((hit.source, hit.start), 0) <= hit.number
+def _ready(hit: Hit, told: t.Mapping[str, tuple[int, int]], failed: bool) -> int:
+    """The line that says that what this one is of was ready; 0 where none does.
+
+    told: the first and the last such line of its start, by process. Of several API servers the others' lines do not
+    tell that this one got over it; where lines do not name them and the start has failed, the first one counts.
+    """
+    own = told.get(hit.process) if hit.process else None
+    if own:
+        return own[1]
+    numbered = _NUMBERED.fullmatch(hit.process)
+    if numbered and any(
+        other["kind"] == numbered["kind"] for other in (_NUMBERED.fullmatch(process) for process in told) if other
+    ):
+        return 0
+    if failed:
+        return min((first for first, _last in told.values()), default=0)
+    return max((last for _first, last in told.values()), default=0)
+
+
+def _waiting(hits: t.Sequence[Hit], scans: t.Sequence[Scan]) -> list[Hit]:
+    """Those of the hits that show a start, or an engine, that waits for what does not come.
+
+    An idle engine's workers say so too where DEBUG is shown (acquire_read of vLLM's shm_broadcast.py).
+    """
+    moved = {scan.source: max(scan.marks.get(mark, 0) for mark in _PROGRESS) for scan in scans}
+    late = [
+        hit
+        for hit in hits
+        if hit.pattern.any_level
+        and hit.pattern.rank in ("cause", "symptom")
+        and hit.number > moved[hit.source]
+        and " DEBUG " not in f" {hit.line}"
+    ]
+    # Several patterns may show a line.
+    seen = collections.Counter(
+        (source, name) for source, name, _number in {(hit.source, hit.signature.id, hit.number) for hit in late}
+    )
+    enough = {
+        (hit.source, hit.signature.id) for hit in late if seen[hit.source, hit.signature.id] >= hit.pattern.repeats
+    }
+    return [hit for hit in late if (hit.source, hit.signature.id) in enough]
 
 
 def _well(scan: Scan) -> bool:

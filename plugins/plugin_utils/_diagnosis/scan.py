@@ -87,6 +87,8 @@ _MARKS: dict[str, tuple[str, ...]] = {
         '/completions HTTP/1.1" 200',
         "Avg prompt throughput: ",
     ),
+    # An engine that makes tokens, all releases. A frozen one's server answers 200 to a request of a stream as well.
+    "working": ("Avg generation throughput: ",),
     # A start that goes well so far, of 0.6.0 to 0.33.0: arg_utils.py, model.py, default_loader.py, gpu_worker.py.
     "alive": (
         "Automatically detected platform ",
@@ -142,7 +144,8 @@ class Hit:
 class Scan:
     """All that a log tells: hits in the order of its lines, marks with the number of the last line that shows each.
 
-    release: of vLLM, as the last start tells it; ready: the line that says so, of each start that was.
+    release: of vLLM, as the last start tells it; ready: of each start that was, the first and the last line that says
+    so, by the process that does, "" where the line names none.
     """
 
     source: str
@@ -151,8 +154,11 @@ class Scan:
     starts: int
     lines: int
     release: str | None = None
-    ready: dict[int, int] = dataclasses.field(default_factory=dict)
+    ready: dict[int, dict[str, tuple[int, int]]] = dataclasses.field(default_factory=dict)
 
+
+# The figures of an engine that makes no token.
+_IDLE = "Avg generation throughput: 0.0 tokens/s"
 
 # What a run of plain characters may show: a mark, or a pattern of a signature.
 Meaning = str | tuple[Signature, Pattern]
@@ -246,9 +252,8 @@ class _State:
         # Of one line, marks come first: a banner begins the start that its line belongs to.
         for index, meaning, column in sorted(places, key=lambda place: (place[0], not isinstance(place[1], str))):
             if isinstance(meaning, str):
-                # A warning may speak of an error that could happen.
-                if meaning != "failed" or self._level(lines, index) in ("error", "plain"):
-                    self._mark(meaning, block[index][0])
+                if self._shows(meaning, lines, index):
+                    self._mark(meaning, block[index][0], lines[index])
                 if meaning in ("begun", "alive"):
                     version = _VERSION.search(lines[index][:LINE_CHARACTERS])
                     self.result.release = version[1] if version else self.result.release
@@ -258,13 +263,21 @@ class _State:
         self._before = [line[:LINE_CHARACTERS] for line in [*self._before, *lines][-NEAR_LINES:]]
         self.result.lines = block[-1][0]
 
-    def _mark(self, mark: str, number: int) -> None:
+    def _shows(self, mark: str, lines: t.Sequence[str], index: int) -> bool:
+        if mark == "failed":
+            # A warning may speak of an error that could happen.
+            return self._level(lines, index) in ("error", "plain")
+        return mark != "working" or _IDLE not in lines[index]
+
+    def _mark(self, mark: str, number: int, line: str) -> None:
         if mark == "begun" and number != self.result.marks.get("begun"):
             self.result.starts += 1
             # What was before belongs to a former start.
             self.result.marks.clear()
         if mark == "ready":
-            self.result.ready[self.result.starts] = number
+            told = self.result.ready.setdefault(self.result.starts, {})
+            process = _process(line)
+            told[process] = (told.get(process, (number, number))[0], number)
         self.result.marks[mark] = number
 
     def _try(

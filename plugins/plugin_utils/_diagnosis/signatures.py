@@ -15,6 +15,8 @@ import yaml
 
 # From root to leaf: of several that match, those of an earlier rank are the reason for those of a later one.
 RANKS = ("cause", "symptom", "wrapper", "request", "notice")
+# Warnings without progress after which a start that goes well so far waits for what does not come.
+REPEATS = 3
 # The shortest run of plain characters by which a pattern is looked for before it is tried.
 LEAST_LITERAL = 5
 # Characters that end a run of plain ones.
@@ -28,7 +30,8 @@ class Pattern:
     """match: searched in one line; literal: what every line that it matches holds.
 
     near: must be found in one of the lines before, or in the line itself; any_level: whether a warning or a line of
-    information shows it as well. rank and the texts replace those of the signature.
+    information shows it as well; repeats: how many such lines without progress after them show it of a start that goes
+    well. rank and the texts replace those of the signature.
     """
 
     match: t.Pattern[str]
@@ -36,6 +39,7 @@ class Pattern:
     near: t.Pattern[str] | None
     rank: str
     any_level: bool
+    repeats: int
     cause: str
     remedy: str
     change: tuple[t.Mapping[str, t.Any], ...]
@@ -136,6 +140,7 @@ def _signature(area: str, entry: t.Mapping[str, t.Any]) -> Signature:
                 near=re.compile(item["near"]) if "near" in item else None,
                 rank=item.get("rank", entry.get("rank", "cause")),
                 any_level=item.get("any_level", entry.get("any_level", False)),
+                repeats=item.get("repeats", entry.get("repeats", REPEATS)),
                 cause=item.get("cause", entry["cause"]),
                 remedy=item.get("remedy", entry["remedy"]),
                 change=_changes(item["change"]) if "change" in item else change,

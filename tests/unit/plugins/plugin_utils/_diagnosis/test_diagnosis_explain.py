@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.explain import (
     causes,
     causes_of_logs,
+    diagnose_all,
     explain_failures,
 )
 from ansible_collections.gpufleet.vllm.plugins.plugin_utils._diagnosis.signatures import signatures
@@ -219,9 +220,85 @@ def test_a_server_that_still_answers_may_have_lost_its_workers() -> None:
     assert ids([SAMPLE["fd-limit"], serving]) == []
 
 
+STALL = SAMPLE["shm-broadcast-stall"]
+RAY = "INFO 11-20 10:00:00 [ray_utils.py:240] Waiting for creating a placement group of specs for {} seconds."
+BANNER = "INFO 11-20 09:00:00 [api_server.py:1] vLLM API server version 0.11.0"
+MAKES = (
+    "INFO 11-20 10:00:09 [loggers.py:248] Avg prompt throughput: 0.0 tokens/s, Avg generation throughput: {} tokens/s"
+)
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ([READY, *[STALL] * 20], "shm-broadcast-stall"),
+        ([*[STALL] * 20], "shm-broadcast-stall"),
+        ([READY, *[STALL] * 3, MAKES.format("0.0"), 'INFO: "GET /health HTTP/1.1" 200 OK'], "shm-broadcast-stall"),
+        ([RAY.format(1200)] * 3, "ray-placement-group"),
+        ([RAY.format(150)], "ray-placement-group"),
+        ([RAY.format(seconds) for seconds in (10, 30, 70)], "ray-placement-group"),
+        # Fewer, or some that went by.
+        ([READY, *[STALL] * 2], None),
+        ([RAY.format(10), RAY.format(30)], None),
+        ([*[STALL] * 20, ALIVE], None),
+        ([RAY.format(1200), ALIVE, READY], None),
+        ([READY, *[STALL] * 20, MAKES.format("41.0"), STALL], None),
+        ([*[STALL] * 20, BANNER, READY], None),
+        # An idle worker waits too, and a client without a key is no fault of the server.
+        ([READY, *[STALL.replace("INFO", "DEBUG")] * 20], None),
+        ([READY, *[SAMPLE["request-unauthorized"]] * 20], None),
+    ],
+)
+def test_a_running_server_that_only_waits_is_not_said_to_be_well(lines: list[str], expected: str | None) -> None:
+    logs = {"s": list(enumerate([BANNER, *lines], 1))}
+    text, (data,) = diagnose_all([{"server": "s", "logs": logs, "containers": {"s": {"exit_code": None}}, "xids": []}])
+    assert [cause["id"] for cause in data["causes"]] == ([expected] if expected else [])
+    assert (text == "s: nothing known is wrong") is (expected is None)
+
+
+@pytest.mark.parametrize("prefix", ["(ApiServer_{0} pid=1{0}) ", ""])
+def test_one_of_several_api_servers_that_dies_is_not_hidden_by_another(prefix: str) -> None:
+    died = "(ApiServer_1 pid=11) OSError: [Errno 24] Too many open files"
+    lines = [BANNER, prefix.format(0) + READY, died, prefix.format(2) + READY]
+    for facts in ({"failed": True}, {"exit_code": 1}):
+        (cause,) = causes(lines, facts)
+        assert (cause.id, cause.line, cause.confidence) == ("fd-limit", 3, "high")
+
+
+def test_api_servers_are_told_apart_by_their_names() -> None:
+    """Each is ready for itself, whether the server as a whole has failed or not."""
+    error = "(ApiServer_1 pid=11) OSError: [Errno 24] Too many open files"
+    ready = [f"(ApiServer_{number} pid=1{number}) {READY}" for number in range(3)]
+    assert ids([BANNER, error, ready[0], ready[2]]) == ["fd-limit"]
+    assert ids([BANNER, ready[0], error, *ready[1:]]) == []
+    (cause,) = causes([BANNER, ready[0], error, *ready[1:]], {"failed": True})
+    assert cause.confidence == "low"
+    # A start that went well after one that did not, of which lines do not name the server.
+    assert ids([BANNER, READY, error, READY]) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "change"),
+    [
+        (
+            "ValueError: Prequant BitsAndBytes models with tensor parallelism is not supported. Please try",
+            "quant-shape-tp",
+            {"engine": {"tensor_parallel_size": 1}},
+        ),
+        (
+            "RuntimeError: KimiK2ReasoningParser could not locate think start/end tokens in the tokenizer!",
+            "cli-reasoning-parser-unknown",
+            {},
+        ),
+    ],
+)
+def test_what_a_model_does_not_go_with(line: str, name: str, change: dict[str, object]) -> None:
+    (cause,) = causes([line], {})
+    assert (cause.id, cause.change, cause.remove) == (name, change, [] if change else ["engine.reasoning_parser"])
+
+
 def test_last_start_of_a_log_counts_first() -> None:
-    banner = "INFO 11-20 09:00:00 [api_server.py:1] vLLM API server version 0.11.0"
-    lines = [banner, SAMPLE["disk-full"], banner, SAMPLE["no-device"]]
+    lines = [BANNER, SAMPLE["disk-full"], BANNER, SAMPLE["no-device"]]
     assert ids(lines) == ["no-device", "disk-full"]
 
 
