@@ -50,6 +50,9 @@ options:
   snapshots:
     description:
       - Commits of repos in O(hub_cache). All refs of the cache that stand for such a commit are brought as well.
+      - Other repos that C(auto_map) of a model or tokenizer names for its code go along without their weights, as
+        O(hub_cache) has them at C(main). One that is not there is told in RV(notes), for the code is only run
+        with C(trust_remote_code).
       - One that is not whole, by what was asked for when it was fetched or by its own index of weights, is refused.
     type: list
     elements: dict
@@ -175,6 +178,11 @@ left_out_bytes:
   description: Size of what the far side has.
   returned: when the bundle was or would be whole
   type: int
+notes:
+  description: Which code of models does not go along, and why. Each is a warning too.
+  returned: success
+  type: list
+  elements: str
 to_write:
   description: What was lacking before, with C(path) and C(bytes). Images are given with their unpacked size.
   returned: success
@@ -265,6 +273,8 @@ def main() -> None:
         result = create(order, store, module.check_mode)
     except FleetError as error:
         module.fail_json(msg=str(error), **error.details)
+    for note in result["notes"]:
+        module.warn(note)
     if not module._diff:
         result.pop("diff")
     module.exit_json(**result)

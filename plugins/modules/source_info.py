@@ -81,8 +81,13 @@ sources:
         path: {description: Path on the host, type: str}
         kind: {description: "V(missing), V(size) or V(invalid)", type: str}
         message: {description: What is wrong, type: str}
+    code_repos:
+      description: Other repos that C(auto_map) names for code, which is only run with trust in remote code.
+      type: list
+      elements: str
+      returned: when found
     missing_code_repos:
-      description: Other repos that C(auto_map) names for code, and that the cache does not have.
+      description: Those of C(code_repos) that the cache does not have.
       type: list
       elements: str
       returned: when found

@@ -94,8 +94,9 @@ class _Maker:
             # A key that is not there, or that asks for a passphrase, is found before terabytes are copied.
             signature.sign(b"trial", self._order.sign_key)
         result: dict[str, t.Any] = {
+            "notes": gathered.notes,
             "to_write": [{"path": one.path, "bytes": one.size} for one in lacking]
-            + [{"path": f"image {one.label}", "bytes": one.known.size} for one in unsaved]
+            + [{"path": f"image {one.label}", "bytes": one.known.size} for one in unsaved],
         }
         if check and (lacking or unsaved):
             after = report.plan_lines(gathered, [one.label for one in asked])

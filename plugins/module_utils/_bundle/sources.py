@@ -20,6 +20,8 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.sources import 
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _NAMED = 5
+# What goes along of a repo that only has the code of another: all but its weights. Nobody asks for this scope.
+_CODE = "code"
 _ETAG = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -33,11 +35,12 @@ class Found(t.NamedTuple):
 
 
 class Gathered(t.NamedTuple):
-    """Everything but images. paths: where each content lies."""
+    """Everything but images. paths: where each content lies. notes: which code does not go along, and why."""
 
     snapshots: list[manifest.Snapshot]
     files: list[manifest.File]
     paths: dict[str, Found]
+    notes: list[str]
 
 
 class _Entry(t.NamedTuple):
@@ -53,15 +56,33 @@ def gather(
     receipts: files.Receipts,
     workers: int,
 ) -> Gathered:
-    """Snapshots (repo_id, revision, scope) and files (src, kind, prefix). Raises Refused with everything that is not
-    there."""
+    """Snapshots (repo_id, revision, scope), the repos that have their code, and files (src, kind, prefix). Raises
+    Refused with everything that is not there."""
     faults: list[str] = []
-    found = Gathered([], [], {})
+    found = Gathered([], [], {}, [])
+    code: dict[str, str] = {}
     for wanted in _one_each(snapshots):
         try:
-            found.snapshots.append(_snapshot(hub_cache, wanted, receipts, workers, found.paths))
+            snapshot, needed = _snapshot(hub_cache, wanted, receipts, workers, found.paths)
         except FleetError as error:
             faults.append(str(error))
+            continue
+        found.snapshots.append(snapshot)
+        if wanted.get("scope") != "config":
+            code.update((repo, snapshot.repo_id) for repo in needed if repo not in code)
+    for repo, user in sorted(code.items()):
+        paths: dict[str, Found] = {}
+        try:
+            snapshot, _needed = _snapshot(hub_cache, {"repo_id": repo, "scope": _CODE}, receipts, workers, paths)
+        except FleetError as error:
+            # No fault: the model may be served without this code.
+            found.notes.append(
+                f"The code of {user} lies in {names.shown(repo)}, which does not go along, so that it cannot be "
+                f"served with trust_remote_code on the far side: {error}"
+            )
+            continue
+        found.snapshots.append(snapshot)
+        found.paths.update({sha256: one for sha256, one in paths.items() if sha256 not in found.paths})
     merged: dict[tuple[str, str], manifest.Snapshot] = {}
     for one in found.snapshots:
         same = merged.setdefault((one.repo_id, one.commit), one)
@@ -91,14 +112,13 @@ def _snapshot(
     receipts: files.Receipts,
     workers: int,
     paths: dict[str, Found],
-) -> manifest.Snapshot:
+) -> tuple[manifest.Snapshot, list[str]]:
+    """A snapshot, and the other repos that have its code."""
     repo_id = str(wanted["repo_id"])
     scope = wanted.get("scope")
-    folder, commit = _whole(hub_cache, Asked(repo_id, wanted.get("revision") or None, scope or "model"))
+    folder, commit, code = _whole(hub_cache, Asked(repo_id, wanted.get("revision") or None, scope or "model"))
     entries = [
-        entry
-        for entry in _entries(folder, os.path.realpath(hub_cache))
-        if any(fnmatch.fnmatchcase(entry.path, pattern) for pattern in SCOPES.get(scope or "model", ("*",)))
+        entry for entry in _entries(folder, os.path.realpath(hub_cache)) if _belongs(entry.path, scope or "model")
     ]
     if not entries or (scope == "model" and not _has_weights(entries)):
         what = "weights" if entries else f"file of the scope {scope or 'model'}"
@@ -116,26 +136,40 @@ def _snapshot(
         contents.append(manifest.SnapshotFile(entry.path, result.sha256, entry.etag or result.sha256))
     if faults:
         raise Refused(f"{repo_id}: {'; '.join(faults)}. Pre-stage it again.")
-    return manifest.Snapshot(repo_id, commit, tuple(_refs(folder, commit)), tuple(contents))
+    return manifest.Snapshot(repo_id, commit, tuple(_refs(folder, commit)), tuple(contents)), code
 
 
-def _whole(hub_cache: str, asked: Asked) -> tuple[str, str]:
-    """Folder and commit of a snapshot. Raises Refused when files that were asked for once are missing, such as after a
-    download that was interrupted."""
+def _belongs(path: str, scope: str) -> bool:
+    if scope == _CODE:
+        return not _is_weights(path)
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in SCOPES.get(scope, ("*",)))
+
+
+def _whole(hub_cache: str, asked: Asked) -> tuple[str, str, list[str]]:
+    """Folder, commit, and the other repos that have the code of a snapshot. Raises Refused when files that were asked
+    for once are missing, such as after a download that was interrupted."""
     (entry,) = source_facts([asked], hub_cache)
     if not entry["found"]:
         raise Refused(str(entry["reason"]))
-    problems = [f"{one['file']}: {one['message']}" for one in entry["problems"]]
+    problems = [
+        f"{one['file']}: {one['message']}"
+        for one in entry["problems"]
+        if asked.scope != _CODE or not _is_weights(one["file"])
+    ]
     if problems:
         more = f"; and {len(problems) - _NAMED} more" if len(problems) > _NAMED else ""
         raise Refused(
             f"{asked.source}: {entry['path']} is not whole: {'; '.join(problems[:_NAMED])}{more}. Pre-stage it again."
         )
-    return str(entry["path"]), str(entry["commit"])
+    return str(entry["path"]), str(entry["commit"]), list(entry["code_repos"])
 
 
 def _has_weights(entries: t.Sequence[_Entry]) -> bool:
-    return any(fnmatch.fnmatchcase(entry.path, pattern) for entry in entries for pattern in _WEIGHTS)
+    return any(_is_weights(entry.path) for entry in entries)
+
+
+def _is_weights(path: str) -> bool:
+    return any(fnmatch.fnmatchcase(path, pattern) for pattern in _WEIGHTS)
 
 
 def _entries(folder: str, root: str) -> list[_Entry]:

@@ -80,6 +80,7 @@ def _one(asked: Asked, hub_cache: str) -> dict[str, t.Any]:
         "commit": commit,
         "files": files,
         "problems": problems,
+        "code_repos": sorted(needed),
         "missing_code_repos": missing,
     }
 

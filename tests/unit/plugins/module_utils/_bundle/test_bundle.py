@@ -27,6 +27,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._bundle import (
 )
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError
 from ansible_collections.gpufleet.vllm.plugins.module_utils._hub import cache
+from ansible_collections.gpufleet.vllm.plugins.module_utils._hub.sources import Asked, source_facts
 from support import bundle
 
 CONTENTS = {
@@ -67,6 +68,26 @@ def refused(sides: bundle.Sides, **changes: t.Any) -> str:
         sides.load(**changes)
     assert bundle.tree(sides.folder / "far") == before
     return str(caught.value)
+
+
+def test_the_code_of_a_model_goes_along_without_the_weights_beside_it(sides: bundle.Sides) -> None:
+    config = json.dumps({"auto_map": {"AutoModel": "acme/code--modeling_a.A", "AutoConfig": "acme/none--c.C"}}).encode()
+    bundle.add_snapshot(sides.near, {"config.json": config, "model.safetensors": b"w"}, "acme/model", OTHER_COMMIT)
+    bundle.add_snapshot(sides.near, {"modeling_a.py": b"class A: pass", "model.safetensors": b"big"}, "acme/code")
+    snapshots = [{"repo_id": "acme/model", "scope": "model"}]
+    foreseen, made = (sides.create(check=check, snapshots=snapshots) for check in (True, False))
+    (note,) = made["notes"]
+    assert note.startswith("The code of acme/model lies in acme/none, which does not go along")
+    assert foreseen["notes"] == [note] and sides.create(snapshots=snapshots)["changed"] is False
+    sides.load()
+    assert loaded(sides, "acme/code") == {"modeling_a.py": b"class A: pass"}
+    (there,) = source_facts([Asked("acme/model", None, "model")], str(sides.far))
+    assert there["missing_code_repos"] == ["acme/none"]
+    parts = [{"repo_id": "acme/model", "scope": "config"}, {"repo_id": "acme/code", "scope": "model"}]
+    one = sides.create(dest=str(sides.folder / "parts"), snapshots=parts)
+    assert one["notes"] == [] and [found["files"] for found in one["snapshots"]] == [1, 2]
+    both = sides.create(dest=str(sides.folder / "both"), snapshots=snapshots + parts)
+    assert [(found["repo_id"], found["files"]) for found in both["snapshots"]] == [("acme/model", 2), ("acme/code", 2)]
 
 
 @pytest.mark.parametrize("bounds", [{}, {"file_bytes": 8192}, {"media_bytes": 1 << 16}, {"workers": 1}])

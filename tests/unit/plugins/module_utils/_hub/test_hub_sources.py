@@ -63,7 +63,7 @@ def test_folders_and_files(bench, tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own/config.json").write_text('{"auto_map": {"AutoModel": "acme/code--m.C"}}')
     entry = look(bench, source=str(tmp_path / "own"))
-    assert entry["files"] == ["config.json"] and entry["missing_code_repos"] == ["acme/code"]
+    assert entry["files"] == ["config.json"] and entry["missing_code_repos"] == entry["code_repos"] == ["acme/code"]
     assert look(bench, source=str(tmp_path / "own/config.json"))["files"] == ["config.json"]
 
 
