@@ -39,6 +39,8 @@ with contextlib.suppress(ImportError):  # told by DOCKER_IMPORT_ERROR
 ANSWER_SECONDS = 120
 # Bytes of a container's output that are taken at once; a line can have any length.
 TAIL_BYTES = 16 * 2**20
+# Seconds for them: a driver of logs can be slow, and what waits for the log may be a server that is to serve again.
+TAIL_SECONDS = 30
 # How a network is named that is another container's.
 JOINS = "container:"
 
@@ -258,10 +260,10 @@ class Engine:
             )
 
     def log_tail(self, container: str, lines: int) -> list[str]:
-        """The last lines of the container's output, at most TAIL_BYTES of them."""
+        """The last lines of the container's output, at most TAIL_BYTES of them; takes no longer than TAIL_SECONDS."""
         query = {"stdout": "1", "stderr": "1", "tail": str(lines)}
         with translated(f"read the log of the container {container}"):
-            stream = Stream(self._api, f"containers/{container}/logs", query, True, translated)
+            stream = Stream(self._api, f"containers/{container}/logs", query, True, translated, TAIL_SECONDS)
         kept: collections.deque[bytes] = collections.deque()
         size, is_whole = 0, True
         for piece in stream:

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import datetime
 import struct
+import time
 import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.progress import Usage
 
-# Bytes asked for at once, and seconds for the Engine's answer to begin; how long it goes on is not bounded.
+# Bytes asked for at once, and seconds for the Engine's answer to begin.
 _PIECE_BYTES = 65536
 _BEGIN_SECONDS = 30
 # The head of a frame of a log: stream, three zeros, length (Docker Engine API 1.41, ContainerAttach).
@@ -29,23 +30,41 @@ Translated = t.Callable[[str], t.ContextManager[None]]
 class Stream:
     """An answer that goes on; iterating gives its pieces as bytes."""
 
-    def __init__(self, api: t.Any, path: str, query: t.Mapping[str, str], framed: bool, translated: Translated) -> None:
-        """api: the SDK's client; framed: whether its pieces are frames of a log; translated: for errors while reading.
+    def __init__(
+        self,
+        api: t.Any,
+        path: str,
+        query: t.Mapping[str, str],
+        framed: bool,
+        translated: Translated,
+        at_most: float | None = None,
+    ) -> None:
+        """
+        api: the SDK's client; framed: whether its pieces are frames of a log; translated: for errors while reading.
+        at_most: seconds for the whole answer, after which reading it is an error; None for one that has no end.
 
         Raises what the SDK raises when the Engine refuses.
         """
         self._path = path
         self._framed = framed
         self._translated = translated
+        self._until = None if at_most is None else time.monotonic() + at_most
         self._response = api.get(
-            f"{api.base_url}/v{api.api_version}/{path}", params=query, stream=True, timeout=(_BEGIN_SECONDS, None)
+            f"{api.base_url}/v{api.api_version}/{path}", params=query, stream=True, timeout=(_BEGIN_SECONDS, at_most)
         )
         self._response.raise_for_status()
 
     def __iter__(self) -> t.Iterator[bytes]:
         with self._translated(f"read {self._path}"):
-            pieces = self._response.raw.stream(_PIECE_BYTES, decode_content=False)
+            pieces = self._bounded(self._response.raw.stream(_PIECE_BYTES, decode_content=False))
             yield from _unframed(pieces) if self._framed else pieces
+
+    def _bounded(self, pieces: t.Iterable[bytes]) -> t.Iterator[bytes]:
+        """The pieces, while there is time; between two of them the connection itself waits no longer than at_most."""
+        for piece in pieces:
+            if self._until is not None and time.monotonic() > self._until:
+                raise TimeoutError("it takes too long")
+            yield piece
 
     def close(self) -> None:
         """End it; one who waits for its next piece in another thread is let go where the libraries can do that."""

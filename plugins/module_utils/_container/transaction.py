@@ -275,15 +275,31 @@ class Start:
         # What waits for the failure is to hear of it at once.
         self._report(Event(self._watch.stage, "failed: " + self._hidden(failure.reason)))
         # The Engine may be being restarted, which may be why the start has failed; what is done already is not done
-        # again.
-        return patiently(lambda: self._put_back(failure))
+        # again. What tells of the failure is read once, for then its container goes.
+        inspect = patiently(lambda: self._engine.inspect(self._created or self._name))
+        state = observed_state(inspect) if inspect else None
+        problem = self._problem(failure, state)
+        whole = self._whole_log(state is not None)
+        patiently(lambda: self._put_back(problem, state, whole))
+        return problem
 
-    def _put_back(self, failure: Failure) -> dict[str, t.Any]:
-        inspect = self._engine.inspect(self._created or self._name)
-        problem = self._problem(failure, observed_state(inspect) if inspect else None)
-        whole: t.Sequence[str] = tuple(self._watch.tail)
-        if whole and inspect:
-            whole = self._engine.log_tail(self._created or self._name, KEPT_LINES)
+    def _whole_log(self, there: bool) -> t.Sequence[str]:
+        """The log of the start that failed: all that the Engine gives in time, else the lines that were watched.
+
+        there: whether its container is still there.
+        """
+        watched = tuple(self._watch.tail)
+        if watched and there:
+            # What served before does not stay down for a log.
+            with contextlib.suppress(FleetError):
+                return self._engine.log_tail(self._created or self._name, KEPT_LINES)
+        return watched
+
+    def _put_back(self, problem: dict[str, t.Any], state: ContainerState | None, whole: t.Sequence[str]) -> None:
+        """Keep the whole log, and restore what was there before; how that went is added to the problem.
+
+        state: the container's that failed; None when it is gone.
+        """
         former = self._action.former
         # What serves again need not wait until a long log is searched for secrets.
         with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
@@ -294,12 +310,11 @@ class Start:
                     self._store.note_up(self._name)
             elif self._created:
                 self._engine.remove(self._created)
-            elif self._engine.podman is not None and inspect is not None and _restarts_in_vain(observed_state(inspect)):
+            elif self._engine.podman is not None and state is not None and _restarts_in_vain(state):
                 self._engine.stop(self._name, FAILED_SECONDS)
         problem["log_file"] = kept.result() if kept else None
         if former is not None or self._action.kind == "create":
             self._history.drop_secrets(self._name, [former.secrets_mark if former is not None else None])
-        return problem
 
     def _problem(self, failure: Failure, state: ContainerState | None) -> dict[str, t.Any]:
         return {

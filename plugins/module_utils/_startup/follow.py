@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import queue
 import time
 import typing as t
@@ -234,8 +235,10 @@ class _Follower:
             self._take_news()
         if not self._log.ended and failure.kind == "exited" and state is not None:
             # The log is longer than it could be read meanwhile; its end is what tells the cause.
-            tail = self._engine.log_tail(self._container, TAIL_LINES)
-            self._watch.tail = collections.deque(tail, maxlen=TAIL_LINES)
+            # What was read of it has to do where the Engine does not give it in time.
+            with contextlib.suppress(FleetError):
+                tail = self._engine.log_tail(self._container, TAIL_LINES)
+                self._watch.tail = collections.deque(tail, maxlen=TAIL_LINES)
         return self._watch.failure(state, time.monotonic(), self._oom) or failure
 
     def _may_be_oom(self, state: ContainerState | None) -> bool:

@@ -132,6 +132,57 @@ def test_a_mark_that_cannot_be_written_makes_no_server_fail_that_serves(host: t.
     assert not list((host.state_dir / "down").glob("*"))
 
 
+# A start that says more than is watched of it, and fails.
+TALKS = {"entrypoint": ["/bin/sh", "-c", "seq 1 5000; exit 3"]}
+
+
+def test_a_log_that_the_engine_does_not_give_keeps_no_former_server_down(
+    host: t.Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def log_tail(self: Engine, container: str, lines: int) -> list[str]:
+        if lines != transaction.KEPT_LINES:
+            return real(self, container, lines)
+        asked.append(lines)
+        raise EngineUnreachable("it takes too long")
+
+    asked: list[int] = []
+    real = Engine.log_tail
+    server = host.server()
+    host.run(server)
+    monkeypatch.setattr(Engine, "log_tail", log_tail)
+    (failure,) = host.refused({**server, **TALKS}).details["failures"]
+    assert len(asked) == 1
+    assert (failure["exit_code"], failure["restored"]) == (3, "the former container serves again")
+    # What was watched of it is kept instead.
+    assert failure["log"][0] in pathlib.Path(failure["log_file"]).read_text().splitlines()
+    assert host.run(server)["changed"] is False
+
+
+def test_an_engine_that_is_away_when_the_failed_container_is_gone_takes_nothing_that_is_known_of_it(
+    host: t.Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away: list[EngineUnreachable] = []
+
+    def remove(self: Engine, container: str) -> None:
+        real_remove(self, container)
+        away.append(EngineUnreachable("it is away"))
+
+    def inspect(self: Engine, container: str) -> dict[str, t.Any] | None:
+        if away:
+            raise away.pop()
+        return real_inspect(self, container)
+
+    real_remove, real_inspect = Engine.remove, Engine.inspect
+    server = host.server()
+    host.run(server)
+    monkeypatch.setattr(patient, "TRY_SECONDS", 0.01)
+    monkeypatch.setattr(Engine, "remove", remove)
+    monkeypatch.setattr(Engine, "inspect", inspect)
+    (failure,) = host.refused({**server, **TALKS}).details["failures"]
+    assert (failure["exit_code"], failure["restored"]) == (3, "the former container serves again")
+    assert pathlib.Path(failure["log_file"]).read_text().splitlines() == [str(one) for one in range(1, 5001)]
+
+
 @pytest.mark.parametrize("seconds", [-1, 60])
 def test_an_engine_that_is_away_after_the_starts_hides_no_failure(
     host: t.Any, monkeypatch: pytest.MonkeyPatch, seconds: int

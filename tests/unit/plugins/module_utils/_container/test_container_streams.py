@@ -5,11 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import struct
+import threading
+import typing as t
 
 import pytest
+import requests
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container import streams
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.connection import translated
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.progress import Usage
 
 
@@ -29,6 +36,47 @@ def test_frames_are_whole_however_they_come(size: int) -> None:
 
 def test_one_frame_a_piece() -> None:
     assert list(streams._unframed([frame(b"one\n"), frame(b"two\n")])) == [b"one\n", b"two\n"]
+
+
+@pytest.fixture(params=["silent", "slow"])
+def endless(request: pytest.FixtureRequest) -> t.Iterator[requests.Session]:
+    """An engine whose answer begins and has no end: nothing follows, or a little every now and then."""
+    over = threading.Event()
+    piece = frame(b"one\n")
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            with contextlib.suppress(OSError):  # nobody reads on
+                while not over.is_set():
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+                    over.wait(None if request.param == "silent" else 0.01)
+            self.close_connection = True
+
+        def log_message(self, *_arguments: t.Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, requests.Session() as api:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        # What a stream needs of the SDK's client, which is a session too.
+        vars(api).update(base_url=f"http://127.0.0.1:{server.server_address[1]}", api_version="1.41")
+        try:
+            yield api
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
+
+
+def test_an_answer_that_is_bounded_ends(endless: requests.Session) -> None:
+    with pytest.raises(EngineUnreachable, match="containers/a/logs"), translated("read containers/a/logs"):
+        for piece in streams.Stream(endless, "containers/a/logs", {}, True, translated, 0.5):
+            assert piece == b"one\n"
 
 
 @pytest.mark.parametrize(
