@@ -77,7 +77,8 @@ servers:
         - V(engine_dead) when its API process says that the engine process is dead (C(/health) answers 503).
         - V(loading) when it runs and does not listen yet.
         - V(unreachable) when it runs and was healthy before, or should be by the deadline of its start, and does not
-          answer.
+          answer; also when C(/health) answers anything else, as while its engine is scaled, or when an engine that
+          counts nothing (C(disable_log_stats)) does not answer the request of one token.
         - Docker's own word, for example V(exited), when it does not run.
       type: str
       sample: ready

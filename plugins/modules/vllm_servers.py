@@ -296,9 +296,21 @@ options:
         dead behind a C(/health) that answers, or at which nothing answers. For O(state=started) and
         O(state=rolled_back).
       - Each running server is looked at for that, all at the same time. Counters that move are proof enough; of an idle
-        engine one token is asked. One that seems sick is looked at for a minute more, for ten seconds when its engine
-        says that it is dead, and is left alone if anything moves, answers or changes meanwhile.
-      - A server that loads, is saturated, sleeps or was paused is never restarted for that.
+        engine one token is asked. One that seems sick is looked at further, and is left alone if anything moves,
+        answers or changes meanwhile - for ten seconds when it says that its engine is dead, for a minute when nothing
+        answers, and for five minutes when its engine stands still. Before vLLM 0.11.0 nothing that is counted moves
+        while one long prompt is read, so one that takes longer than that is taken for a standstill; later releases are
+        seen to fill the KV cache.
+      - One that says that its engine is dead is restarted whoever started it. One at which nothing answers must have
+        been ready since its start, for else it may load. This collection knows that of the starts that it has seen to
+        succeed; of one that the Docker Engine has made by itself, as after a reboot of the host, it is known only as
+        long as the container's own health check is V(healthy). When that has become V(unhealthy) before a run comes,
+        the run waits for the server as for any start; O(state=restarted) brings it back at once.
+      - A server that loads, is saturated, sleeps or was paused is never restarted for that, nor one whose C(/health)
+        answers anything else, as while its engine is scaled.
+      - With C(disable_log_stats) nothing is counted, so that an engine that stands still is not restarted; with
+        O(gpufleet.vllm.vllm_info#module:probe=true) gpufleet.vllm.vllm_info tells it V(unreachable) when it does not
+        answer the request of one token.
       - With V(false) a server at which nothing answers is waited for, and C(/health) answering 200 is taken for well.
     type: bool
     default: true

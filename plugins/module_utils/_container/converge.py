@@ -63,6 +63,7 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.wanted im
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError, Refused, StartFailed
 from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.host import host_facts
 from ansible_collections.gpufleet.vllm.plugins.module_utils._probe.sick import find_sick
+from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.stages import Event
 
 ROLLED_BACK = "rolled_back"
 # Definitions of a server that are kept by default.
@@ -193,7 +194,9 @@ class Converger:
             return actions
         acting = {action.name for action in actions if action.changes}
         running = [observed[spec.name] for spec in specs if spec.name in observed and spec.name not in acting]
-        sick = find_sick(self._engine, running, self._api_key)
+        sick = find_sick(
+            self._engine, running, self._api_key, lambda name, text: self._report(name, Event("ready", text))
+        )
         return decide(specs, {**observed, **sick}, state, prune, kept) if sick else actions
 
     def _api_key(self, one: Observed) -> str | None:

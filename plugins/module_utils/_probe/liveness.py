@@ -18,6 +18,9 @@ import typing as t
 MOVE_SECONDS = 1.0
 STILL_SECONDS = 15.0
 
+# Characters of an answer of /health that are told.
+_SAID = 200
+
 READY, LOADING, SATURATED, STALLED = "ready", "loading", "saturated", "stalled"
 SLEEPING, ENGINE_DEAD, UNREACHABLE = "sleeping", "engine_dead", "unreachable"
 # The states in which a server does not serve and will not by itself.
@@ -29,7 +32,8 @@ class Reading(t.NamedTuple):
 
     at: seconds of a monotonic clock; health: the HTTP status of /health, 0 when nothing answered; running, waiting:
     requests, None when the server does not count; moving: counters that stand still when the engine does; sleeping:
-    None when the release does not tell.
+    None when the release does not tell; held: how full the KV cache is, None when the server does not tell; said: the
+    body of what /health answered when that was not 200.
     """
 
     at: float
@@ -38,6 +42,8 @@ class Reading(t.NamedTuple):
     waiting: float | None = None
     moving: t.Mapping[str, float] = {}
     sleeping: bool | None = None
+    held: float | None = None
+    said: str = ""
 
     @property
     def busy(self) -> bool:
@@ -52,6 +58,15 @@ class State(t.NamedTuple):
     why: str
 
 
+def is_dead(health: int, said: str) -> bool:
+    """Whether an answer of /health says that the engine process is dead.
+
+    That 503 has no body (vLLM 0.11.0 to 0.33.0: Response(status_code=503)). One with a body is of somebody before the
+    engine, as of the ScalingMiddleware (0.11.0 to 0.28.0, later not for /health) while the engine is made larger.
+    """
+    return health == 500 or (health == 503 and not said.strip())
+
+
 def first_judgement(one: Reading, was_ready: bool) -> State | None:
     """What one reading tells for certain, or None when the engine must be seen to move.
 
@@ -59,18 +74,26 @@ def first_judgement(one: Reading, was_ready: bool) -> State | None:
     """
     if one.health == 0:
         return State(UNREACHABLE, "nothing answers /health") if was_ready else State(LOADING, "it does not listen yet")
-    if one.health in (500, 503):
+    if is_dead(one.health, one.said):
         return State(ENGINE_DEAD, f"/health answers {one.health}: its engine process is dead")
     if one.health != 200:
-        return State(UNREACHABLE, f"/health answers {one.health}")
+        return State(UNREACHABLE, f"/health answers {one.health} {one.said.strip()[:_SAID]}".rstrip())
     if one.sleeping:
         return State(SLEEPING, "it was put to sleep, and serves when it is woken")
     return None
 
 
 def moved(first: Reading, later: Reading) -> bool:
-    """Whether a counter has changed; one that is lower was begun anew, which only a living engine does."""
-    return any(later.moving[name] != value for name, value in first.moving.items() if name in later.moving)
+    """Whether a counter has changed; one that is lower was begun anew, which only a living engine does.
+
+    A piece of a long prompt moves no counter, but fills the KV cache, which vLLM tells after each step from 0.11.0 on
+    (v1/core/sched/scheduler.py: stats "even if there are no request outputs this step"). That counts between readings
+    with as many requests only, so that nothing but the engine's own work is taken for it.
+    """
+    if any(later.moving[name] != value for name, value in first.moving.items() if name in later.moving):
+        return True
+    same = (first.running, first.waiting) == (later.running, later.waiting)
+    return same and None not in (first.held, later.held) and first.held != later.held
 
 
 def judgement(first: Reading, later: Reading, answered: bool | None) -> State | None:

@@ -52,17 +52,22 @@ def look(server: endpoint.Server, was_ready: bool, argv: t.Sequence[str], may_as
 
 def reading(server: endpoint.Server) -> tuple[Reading, str]:
     """One look, and the text of the metrics that it was read from."""
-    health = endpoint.get(server, "/health", endpoint.HEALTH_SECONDS).status
-    now = time.monotonic()
+    told = endpoint.get(server, "/health", endpoint.HEALTH_SECONDS)
+    health, now = told.status, time.monotonic()
     if health != 200:
-        return Reading(now, health), ""
+        return Reading(now, health, said=told.body), ""
     answer = endpoint.get(server, "/metrics")
     if answer.status != 200:
         return Reading(now, health), ""
     found = metrics.figures(answer.body)
-    sleeping = metrics.sleeping(answer.body)
     one = Reading(
-        now, health, found["requests_running"], found["requests_waiting"], metrics.moving(answer.body), sleeping
+        now,
+        health,
+        found["requests_running"],
+        found["requests_waiting"],
+        metrics.moving(answer.body),
+        metrics.sleeping(answer.body),
+        metrics.held(answer.body),
     )
     return one, answer.body
 

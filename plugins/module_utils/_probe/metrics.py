@@ -39,7 +39,8 @@ HISTOGRAMS: dict[str, tuple[str, ...]] = {
     "queue_time": ("vllm:request_queue_time_seconds",),
 }
 PERCENTILES = (50, 95)
-# Counters that stand still when the engine does: each step of it moves one of them.
+# Counters that stand still when the engine does. A step that makes no token, such as a piece of a long prompt, moves
+# none of them (vLLM 0.9.2 to 0.33.0, v1/engine/async_llm.py: IterationStats only with outputs).
 MOVING: tuple[str, ...] = (
     "vllm:prompt_tokens_total",
     "vllm:generation_tokens_total",
@@ -93,6 +94,12 @@ def moving(text: str) -> dict[str, float]:
     """The counters of MOVING that a server has, summed."""
     found = samples(text)
     return {name: sum(value for _labels, value in found[name]) for name in MOVING if name in found}
+
+
+def held(text: str) -> float | None:
+    """How full the KV caches of all engines are together; None when the server does not tell."""
+    values = _first(samples(text), FIGURES["kv_cache_usage_ratio"])
+    return None if values is None else sum(values)
 
 
 def sleeping(text: str) -> bool | None:

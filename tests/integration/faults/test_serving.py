@@ -76,6 +76,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(liveness, "STILL_SECONDS", 3.0)
     monkeypatch.setattr(look, "ASK_SECONDS", 2.0)
     monkeypatch.setattr(sick, "PATIENCE_SECONDS", 2.0)
+    monkeypatch.setattr(sick, "STANDSTILL_SECONDS", 2.0)
     monkeypatch.setattr(sick, "DEAD_SECONDS", 1.0)
 
 

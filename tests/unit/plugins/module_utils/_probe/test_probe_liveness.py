@@ -16,6 +16,12 @@ FIRST = [
     ("not any more", Reading(0, 0), True, "unreachable"),
     ("its engine is dead", Reading(0, 503), True, "engine_dead"),
     ("its engine is dead, before 0.11.0", Reading(0, 500), True, "engine_dead"),
+    (
+        "its engine is made larger",
+        Reading(0, 503, said='{"error":"The model is currently scaling."}'),
+        True,
+        "unreachable",
+    ),
     ("another program", Reading(0, 404), True, "unreachable"),
     ("asleep", Reading(0, 200, 0, 0, {}, True), True, "sleeping"),
     ("awake", Reading(0, 200, 0, 0, {}, False), True, None),
@@ -33,7 +39,15 @@ def at(seconds: float, running: float, waiting: float, tokens: float | None, hea
     return Reading(seconds, health, running, waiting, {} if tokens is None else {"tokens": tokens})
 
 
+def filled(seconds: float, held: float | None, running: float = 1) -> Reading:
+    return Reading(seconds, 200, running, 0, {"tokens": 5}, False, held)
+
+
 SECOND = [
+    ("a long prompt fills the KV cache", filled(0, 0.25), filled(15, 0.5), None, "ready"),
+    ("the KV cache is as full as before", filled(0, 0.25), filled(15, 0.25), None, "stalled"),
+    ("as full with other requests", filled(0, 0.25), filled(15, 0.5, running=2), None, "stalled"),
+    ("tells it no more", filled(0, 0.25), filled(15, None), None, "stalled"),
     ("tokens flow", at(0, 2, 0, 5), at(1, 2, 0, 6), None, "ready"),
     ("tokens flow and the queue grows", at(0, 2, 3, 5), at(1, 2, 30, 6), None, "saturated"),
     ("counters begin anew", at(0, 2, 0, 500), at(1, 2, 0, 6), None, "ready"),

@@ -58,9 +58,16 @@ def test_figures() -> None:
     }
 
 
+def test_the_kv_caches_of_all_engines_count() -> None:
+    """One that fills beside a fuller one is seen too, under the older name as well."""
+    assert metrics.held(TEXT) == 0.75
+    assert metrics.held("vllm:gpu_cache_usage_perc 0.1") == 0.1
+
+
 def test_nothing_is_known_of_an_empty_page() -> None:
     assert set(metrics.figures("").values()) == {None}
     assert metrics.moving("") == {}
+    assert metrics.held("") is None
     assert metrics.sleeping("") is None
 
 
