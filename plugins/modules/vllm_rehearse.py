@@ -21,7 +21,9 @@ description:
     the capabilities to make a route, to see packets and to read whose a socket is, there and nowhere else.
   - Servers start one after the other, with empty caches of compiled kernels as on a new host.
   - Containers of the fleet are not touched and not counted. GPUs that are in use are refused before anything starts.
-  - When a rehearsal is killed, its engine ends with it. The next rehearsal removes what is left.
+  - When a rehearsal is killed, its engine ends with it. The next rehearsal removes what is left, and is refused when
+    it cannot. Engines write as root, so rehearse as root (C(become)).
+  - Podman is refused.
 extends_documentation_fragment:
   - gpufleet.vllm.attributes
 attributes:
@@ -117,7 +119,10 @@ rehearsals:
       returned: always
       sample: qwen3-8b
     verdict:
-      description: V(asked) also when it did not start after that.
+      description:
+        - V(asked) also when it did not start after that.
+        - V(not_started) too when the host refused it or the recorder failed. What it asks for was not seen then, and
+          its RV(failures[].kind) is V(refused).
       type: str
       returned: always
       sample: asked

@@ -30,6 +30,8 @@ FOLDER, SOCKET = "/run/rehearsal", "s"
 PROOF, PROOF_PORT, PROOF_SECONDS = "rehearsal.invalid", 9, 60
 # Lines that are told at most; one who asks without end says nothing new.
 MOST_LINES = 5000
+# Seconds for the next piece of a query that comes by TCP.
+STREAM_SECONDS = 60
 
 _PIECE = 65536
 _A, _AAAA = 1, 28
@@ -68,6 +70,22 @@ def question(packet: bytes) -> tuple[str, int, int] | None:
     if place + 5 > len(packet):
         return None
     return ".".join(labels).lower(), int(struct.unpack_from(">H", packet, place + 1)[0]), place + 5
+
+
+def streamed(connection: socket.socket) -> bytes:
+    """The message that comes by TCP after two bytes of its length; what there is of it when it ends early."""
+    head = _exactly(connection, 2)
+    return _exactly(connection, int(struct.unpack(">H", head)[0])) if len(head) == 2 else b""
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        piece = connection.recv(size - len(found))
+        if not piece:
+            break
+        found += piece
+    return found
 
 
 def answer(packet: bytes, end: int, address: str | None) -> bytes:
@@ -220,11 +238,15 @@ class Recorder:
     def _answer_streams(self, stream: socket.socket) -> None:
         while True:
             connection, peer = stream.accept()
-            with connection, contextlib.suppress(OSError):
-                # Two bytes of length go before each message.
-                reply = self._reply(connection.recv(_PIECE)[2:], "tcp", peer[1])
-                if reply:
-                    connection.sendall(struct.pack(">H", len(reply)) + reply)
+            # One who is slow to ask keeps nobody else from being answered.
+            threading.Thread(target=self._answer_stream, args=(connection, peer[1]), daemon=True).start()
+
+    def _answer_stream(self, connection: socket.socket, port: int) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(STREAM_SECONDS)
+            reply = self._reply(streamed(connection), "tcp", port)
+            if reply:
+                connection.sendall(struct.pack(">H", len(reply)) + reply)
 
     def _see(self, packets: socket.socket) -> None:
         while True:

@@ -14,11 +14,13 @@ import typing as t
 
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container import leaving, preflight
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.arguments import options
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import Action
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.devices import device_problems
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.ending import end
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import (
+    ContainerState,
     observed_container,
     observed_image,
     observed_state,
@@ -32,9 +34,9 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.wanted im
     secrets_mark,
     wanted_container,
 )
-from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import FleetError, Refused
+from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import EngineUnreachable, FleetError, Refused
 from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.host import process_name
-from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.usage import usage
+from ansible_collections.gpufleet.vllm.plugins.module_utils._gpu.usage import others, usage
 from ansible_collections.gpufleet.vllm.plugins.module_utils._redact import Redactor
 from ansible_collections.gpufleet.vllm.plugins.module_utils._rehearsal.attempts import Moment, attempts, sentence
 from ansible_collections.gpufleet.vllm.plugins.module_utils._rehearsal.stage import Stage
@@ -96,19 +98,24 @@ class Rehearsal:
             result: dict[str, t.Any] = {"changed": False, "planned": planned, "rehearsals": []}
             return {**result, "failures": [], "notes": [], "msg": f"To be rehearsed: {names}."}
         with self._store.locked(f"rehearsal of the fleet {self._wish.fleet}"):
-            self._clear()
+            left = self._clear()
+            if left is not None:
+                # Nor is it to be taken for what this one has written: a new host has no compiled kernels.
+                raise _refused([left])
             try:
                 os.makedirs(self._own.folder, mode=0o700)
                 specs = self._specs(chosen, check_mode=False)
                 outcomes = [self._one(server, spec) for server, spec in zip(chosen, specs)]
             finally:
-                self._clear()
+                left = self._clear()
         result = {
             "changed": False,
             "planned": planned,
-            "rehearsals": [{key: one[key] for key in one if key not in ("failure", "notes")} for one in outcomes],
+            "rehearsals": [
+                {key: one[key] for key in one if key not in ("failure", "notes", "seen")} for one in outcomes
+            ],
             "failures": [one["failure"] for one in outcomes if one["failure"]],
-            "notes": [note for one in outcomes for note in one["notes"]],
+            "notes": [note for one in outcomes for note in one["notes"]] + ([left] if left else []),
         }
         text = "\n".join(line for one in outcomes for line in _words(one))
         if any(one["verdict"] != "clean" for one in outcomes):
@@ -142,6 +149,11 @@ class Rehearsal:
         """The containers, before they have a network. Raises Refused with all that speaks against them."""
         names = [server["name"] for server in chosen]
         problems = list(preflight.name_problems(names, {model: dict(of) for model, of in self._secrets().items()}))
+        if self._engine.podman is not None:
+            problems.append(
+                "engine of this host: it is Podman, with which rehearsals have not been tried. Rehearse on a host with "
+                "the Docker Engine."
+            )
         specs = []
         # Secrets are written where this rehearsal alone reads them, with a key of its own.
         salt = self._own.salt(create=not check_mode and any(self._secrets().values()))
@@ -228,9 +240,34 @@ class Rehearsal:
     # ---- one server
 
     def _one(self, server: Server, spec: ContainerSpec) -> dict[str, t.Any]:
-        """How the rehearsal of one server came out."""
+        """How the rehearsal of one server came out. What is refused to it costs the others nothing."""
         secrets = self._secrets().get(server["model"], {})
         redactor = Redactor(secrets.values())
+        watch = Watch(spec.server, min(float(server["stall_seconds"]), STALL_SECONDS), time.monotonic())
+        try:
+            return self._rehearsed(server, spec, secrets, redactor, watch)
+        except FleetError as error:
+            if isinstance(error, EngineUnreachable):
+                # One answer that did not come in time is no Engine that is gone; one that is gone raises here.
+                self._engine.version()
+            failure = Failure("refused", str(error).rstrip("."))
+            problem = self._described(server, spec, watch, failure, None, redactor)
+            problem["log"] = problem["log"] or [redactor.text(line) for line in error.details.get("log", ())]
+        return {
+            "server": server["name"],
+            "model": server["model"],
+            "verdict": "not_started",
+            "started": False,
+            "seconds": watch.timeline[-1]["seconds"] if watch.timeline else None,
+            "attempts": [],
+            "failure": problem,
+            "notes": [],
+            "seen": False,
+        }
+
+    def _rehearsed(
+        self, server: Server, spec: ContainerSpec, secrets: t.Mapping[str, str], redactor: Redactor, watch: Watch
+    ) -> dict[str, t.Any]:
         notes: list[str] = []
         moments: list[Moment] = []
         self._own.make_own_mounts(spec)
@@ -239,7 +276,6 @@ class Rehearsal:
             spec = dataclasses.replace(spec, network=stage.network, listen=stage.address)
             made = self._engine.create(spec)
             began = time.time()
-            watch = Watch(spec.server, min(float(server["stall_seconds"]), STALL_SECONDS), time.monotonic())
 
             def note(event: Event) -> None:
                 moments.append(Moment(round(time.time() - began, 1), event.stage, event.text))
@@ -249,7 +285,7 @@ class Rehearsal:
                 if failure is None:
                     # What it does in the background once it serves is asked for too.
                     time.sleep(max(0, self._wish.listen_seconds))
-                problem = self._problem(made, server, watch, failure, redactor)
+                problem = self._problem(made, server, spec, watch, failure, redactor)
                 notes.extend(end(self._engine, made, spec, spec.server, END_SECONDS).notes)
                 told = stage.told()
             finally:
@@ -264,6 +300,7 @@ class Rehearsal:
             "attempts": asked,
             "failure": problem,
             "notes": notes,
+            "seen": True,
         }
 
     def _follow(
@@ -292,13 +329,31 @@ class Rehearsal:
         )
 
     def _problem(
-        self, made: str, server: Server, watch: Watch, failure: Failure | None, redactor: Redactor
+        self,
+        made: str,
+        server: Server,
+        spec: ContainerSpec,
+        watch: Watch,
+        failure: Failure | None,
+        redactor: Redactor,
     ) -> dict[str, t.Any] | None:
         """The failure in the form of those of vllm_servers; None when there is none."""
         if failure is None:
             return None
         found = self._engine.inspect(made)
         state = observed_state(found) if found else None
+        return self._described(server, spec, watch, failure, state, redactor)
+
+    def _described(
+        self,
+        server: Server,
+        spec: ContainerSpec,
+        watch: Watch,
+        failure: Failure,
+        state: ContainerState | None,
+        redactor: Redactor,
+    ) -> dict[str, t.Any]:
+        planned = ((server.get("expected_memory") or {}).get("key") or {}).get("same") or {}
         return {
             "server": server["name"],
             "kind": failure.kind,
@@ -309,15 +364,30 @@ class Rehearsal:
             "log": [redactor.text(line) for line in watch.tail][-REPORTED_LINES:],
             "log_file": None,
             "restored": None,
+            "release": watch.memory.version or planned.get("release"),
+            "engine": redactor.data(options(spec.argv)),
+            "gpu_processes": others(leaving.gpus(spec), state.id if state else "") if spec.gpus else [],
         }
 
     # ---- afterwards, and what a rehearsal that was killed has left
 
-    def _clear(self) -> None:
+    def _clear(self) -> str | None:
+        """Remove all of it; what could not be removed, in a sentence."""
         for inspect in self._engine.fleet_containers(self._fleet):
             self._engine.remove(inspect["Id"])
-        # Who may use the Docker Engine without being root cannot remove what the container's root has written.
-        shutil.rmtree(self._own.folder, ignore_errors=True)
+        return leftover(self._own.folder)
+
+
+def leftover(folder: str) -> str | None:
+    """Remove a folder; a sentence when that was not possible."""
+    # Who may use the Docker Engine without being root cannot remove what the container's root has written.
+    shutil.rmtree(folder, ignore_errors=True)
+    if not os.path.lexists(folder):
+        return None
+    return (
+        f"{folder}: what a rehearsal has left there, some of it as root, could not be removed, and the next one is "
+        "refused while it is there. Remove it as root, and rehearse as root (become: true)."
+    )
 
 
 def _words(one: t.Mapping[str, t.Any]) -> list[str]:
@@ -327,6 +397,8 @@ def _words(one: t.Mapping[str, t.Any]) -> list[str]:
         head = f"{one['server']}: does not start without network, in the stage {failure['stage']}: {failure['reason']}"
     else:
         head = f"{one['server']}: starts without network; {one['seconds']:.0f} seconds"
+    if not one["seen"]:
+        return [f"{head}. What it asks for was not seen."]
     if not one["attempts"]:
         return [f"{head}; nothing was asked for."]
     return [f"{head}. It", *(f"  - {sentence(attempt)}" for attempt in one["attempts"])]

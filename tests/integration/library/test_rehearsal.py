@@ -19,7 +19,6 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._container.store imp
 from ansible_collections.gpufleet.vllm.plugins.module_utils._errors import Refused
 from ansible_collections.gpufleet.vllm.plugins.module_utils._rehearsal import stage
 from ansible_collections.gpufleet.vllm.plugins.module_utils._rehearsal.rehearse import NotClean, Rehearsal, Wish
-from ansible_collections.gpufleet.vllm.plugins.module_utils._rehearsal.stage import RecorderFailed
 
 IMAGE = "gpufleet-test/stand-in:0.32.0"
 LABEL_FLEET = "gpufleet.vllm.fleet"
@@ -149,6 +148,7 @@ def test_a_server_that_does_not_start(host) -> None:
     ]
     (failure,) = details["failures"]
     assert (failure["kind"], failure["exit_code"]) == ("exited", 1)
+    assert {"release", "engine", "gpu_processes"} <= set(failure)
     assert any("no way" in line for line in failure["log"])
     assert "hunter2" not in str(caught.value) + str(details)
     assert "does not start without network, in the stage" in str(caught.value)
@@ -209,10 +209,59 @@ def test_gpus_that_a_running_server_has_are_refused(host) -> None:
 
 @pytest.mark.usefixtures("nothing_left")
 def test_a_recorder_that_sees_nothing_is_no_rehearsal(host, monkeypatch) -> None:
-    """Nobody is told that nothing was asked for by one who could not have seen it."""
-    monkeypatch.setattr(stage, "CAPABILITIES", ("DAC_READ_SEARCH", "NET_BIND_SERVICE", "SYS_PTRACE"))
-    with pytest.raises(RecorderFailed, match="Operation not permitted"):
+    """Nobody is told that nothing was asked for by one who could not have seen it; the next model is rehearsed."""
+    capabilities, made = stage.CAPABILITIES, stage.Stage.__init__
+
+    def blind_at_first(self, engine, spec, folder) -> None:
+        less = ("DAC_READ_SEARCH", "NET_BIND_SERVICE", "SYS_PTRACE")
+        monkeypatch.setattr(stage, "CAPABILITIES", less if spec.server == first["name"] else capabilities)
+        made(self, engine, spec, folder)
+
+    first = host.server("a", expected_memory={"key": {"same": {"release": "0.32.0"}}})
+    second = host.server("b")
+    monkeypatch.setattr(stage.Stage, "__init__", blind_at_first)
+    with pytest.raises(NotClean, match="Operation not permitted") as caught:
+        rehearse(host, first, second)
+    details = caught.value.details
+    assert [(one["server"], one["verdict"]) for one in details["rehearsals"]] == [
+        (first["name"], "not_started"),
+        (second["name"], "clean"),
+    ]
+    (failure,) = details["failures"]
+    assert (failure["kind"], failure["release"], failure["gpu_processes"]) == ("refused", "0.32.0", [])
+    text = str(caught.value)
+    assert "What it asks for was not seen." in text and text.count("nothing was asked for") == 1
+
+
+@pytest.mark.usefixtures("nothing_left")
+def test_what_the_engine_refuses_is_one_outcome(host) -> None:
+    """What is found out only when the container is started costs the next model nothing. The reason has no secrets."""
+    server = host.server("a", entrypoint=["/hunter2/nowhere"])
+    with pytest.raises(NotClean, match="start the container") as caught:
+        rehearse(host, server, host.server("b"), secrets={"a": {"api_key": "hunter2"}})
+    assert [one["verdict"] for one in caught.value.details["rehearsals"]] == ["not_started", "clean"]
+    assert "hunter2" not in str(caught.value) + str(caught.value.details)
+
+
+def test_what_could_not_be_removed_is_named(host) -> None:
+    """As what the container's root has left is for who is not root: here a link, which is not followed."""
+    folder = host.state_dir / "rehearsal"
+    host.state_dir.mkdir(exist_ok=True)
+    folder.symlink_to("elsewhere")
+    with pytest.raises(Refused, match="Remove it as root") as caught:
         rehearse(host, host.server("a"))
+    assert str(folder) in str(caught.value)
+    folder.unlink()
+
+
+def test_podman_is_refused_beforehand(host) -> None:
+    wish = Wish([host.server("a")], {}, [], 0, host.fleet)
+    rehearsal = Rehearsal(wish, Store(str(host.state_dir)))
+    # What is asked is whether there is one.
+    rehearsal._engine.podman = object()
+    for check in (True, False):
+        with pytest.raises(Refused, match="it is Podman"):
+            rehearsal.run(check)
 
 
 # A rehearsal in a process of its own, of a server that never becomes ready.

@@ -34,6 +34,23 @@ def test_a_query_and_its_answer() -> None:
     assert empty[:12].hex() == "5f1281800001000000000000" and empty[12:] == QUERY[12:]
 
 
+def test_a_query_by_tcp_is_read_whole_in_whatever_pieces_it_comes() -> None:
+    """Each read of such a socket gets one piece, however busy the machine is."""
+    whole = len(QUERY).to_bytes(2, "big") + QUERY
+    for pieces in ((whole[:2], whole[2:]), (whole[:1], whole[1:2], whole[2:9], whole[9:])):
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with one, other:
+            for piece in pieces:
+                one.send(piece)
+            one.shutdown(socket.SHUT_WR)
+            assert recorder.streamed(other) == QUERY
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with one, other:
+        one.send(b"\0")
+        one.shutdown(socket.SHUT_WR)
+        assert recorder.streamed(other) == b""
+
+
 def test_names_are_read_without_their_case() -> None:
     assert recorder.question(QUERY.replace(b"hugging", b"HuGGing"))[0] == "huggingface.co"
 
