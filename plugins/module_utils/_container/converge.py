@@ -145,6 +145,8 @@ class Converger:
         failed = [outcome.problem for outcome in outcomes if outcome.problem]
         told = {"failures": failed, "not_attempted": list(skipped)} if failed else {}
         try:
+            if not check_mode:
+                patiently(self._engine.forget_removed)
             result["unused_caches"] = patiently(self._unused_caches)
             result["servers"] = patiently(lambda: self._describe(outcomes)) if self._wish.state != "absent" else []
         except FleetError as error:

@@ -211,13 +211,18 @@ class Engine:
     def remove(self, container: str) -> None:
         """Remove a container and its anonymous volumes; one that is gone already is no error."""
         there = self.inspect(container) if self.podman is not None and self._store is not None else None
-        with translated(f"remove the container {container}"):
-            try:
-                self._api.remove_container(container, v=True, force=True)
-            except docker.errors.NotFound:
-                return
+        with translated(f"remove the container {container}"), contextlib.suppress(docker.errors.NotFound):
+            self._api.remove_container(container, v=True, force=True)
         if there is not None and self._store is not None:
             self._store.note_confirmed(there["Id"], False)
+
+    def forget_removed(self) -> None:
+        """Drop what is kept of containers that somebody else has removed; called under the lock of the store."""
+        if self.podman is None or self._store is None:
+            return
+        with translated("list all containers"):
+            listed = self._api.containers(all=True)
+        self._store.keep_confirmed({container["Id"] for container in listed})
 
     def set_restart_policy(self, container: str, policy: str) -> None:
         """Change the restart policy in place."""

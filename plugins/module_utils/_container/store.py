@@ -177,6 +177,14 @@ class Store:
         """Whether the container of this ID was ready once."""
         return os.path.exists(os.path.join(self._confirmed, container))
 
+    def keep_confirmed(self, containers: t.Collection[str]) -> None:
+        """Forget of all but these containers, by their IDs, whether they were ready once."""
+        for name in os.listdir(self._confirmed) if os.path.isdir(self._confirmed) else ():
+            if name not in containers:
+                # What is not removed hinders nobody.
+                with contextlib.suppress(Refused):
+                    self.note_confirmed(name, False)
+
     def forget(self, server: str) -> None:
         """Remove what is kept of a server whose containers are gone."""
         self.drop_secrets(server, ())

@@ -139,6 +139,8 @@ def test_what_was_changed_by_hand_is_mended(host: Host, by_hand: str, expected: 
     assert [(one["action"], one["because"]) for one in done["actions"]] == [(kind, [why.format(fleet=host.fleet)])]
     assert done["servers"][0]["state"] == "ready"
     assert set(host.containers()) == {"a"}
+    # Of a container that was removed by hand nothing is kept.
+    assert os.listdir(host.state_dir / "confirmed") == [host.containers()["a"].id]
     assert host.run(server)["changed"] is False
 
 

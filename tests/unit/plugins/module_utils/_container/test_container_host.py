@@ -126,6 +126,16 @@ def test_only_the_start_that_was_seen_ready_was_ready(tmp_path: pathlib.Path) ->
     assert not store.was_ready("a", "id then")
 
 
+def test_of_containers_that_are_gone_nothing_is_kept(tmp_path: pathlib.Path) -> None:
+    store = Store(str(tmp_path))
+    store.keep_confirmed(())
+    for name in ("1", "2"):
+        store.note_confirmed(name, True)
+    (tmp_path / "confirmed" / "folder").mkdir()
+    store.keep_confirmed({"2", "3"})
+    assert [store.was_confirmed(name) for name in ("1", "2", "3")] == [False, True, False]
+
+
 def container(mark: str | None) -> ContainerSpec:
     """A container with secrets of this mark."""
     named = {"name": "a", "model": "a", "image": "i", "entrypoint": ["vllm"], "command": [], "env": {}, "mounts": []}
