@@ -23,6 +23,8 @@ description:
   - Containers of the fleet are not touched and not counted. GPUs that are in use are refused before anything starts.
   - When a rehearsal is killed, its engine ends with it. The next rehearsal removes what is left, and is refused when
     it cannot. Engines write as root, so rehearse as root (C(become)).
+    M(gpufleet.vllm.vllm_servers) removes it too, with O(gpufleet.vllm.vllm_servers#module:state=absent) or
+    O(gpufleet.vllm.vllm_servers#module:prune=true).
   - Podman is refused.
 extends_documentation_fragment:
   - gpufleet.vllm.attributes

@@ -10,7 +10,7 @@ import dataclasses
 import os
 import typing as t
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container import preflight
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container import preflight, rehearsed
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import (
     PREVIOUS,
@@ -136,6 +136,10 @@ class Converger:
             "notes": list(_other_builds(actions)),
         }
         try:
+            if _ends(self._wish) and rehearsed.is_left(self._engine, self._wish.fleet, self._store.folder):
+                left = None if check_mode else rehearsed.clear(self._engine, self._wish.fleet, self._store.folder)
+                result["changed"] = result["changed"] or left is None
+                result["notes"] += [left] if left else []
             outcomes, skipped = ([], {}) if check_mode else self._apply(actions, observed)
         except FleetError as error:
             error.details.update(result)
@@ -208,7 +212,7 @@ class Converger:
     def _kept_of_fleet(self) -> list[str]:
         """The servers of which something is kept but for those of other fleets, which may share the state folder."""
         kept = self._store.servers()
-        if not (kept and (self._wish.prune or self._wish.state == "absent")):
+        if not (kept and _ends(self._wish)):
             return kept
         others = self._engine.servers_of_others(self._wish.fleet)
         return [name for name in kept if name not in others and self._history.fleet(name) in (None, self._wish.fleet)]
@@ -418,6 +422,11 @@ class Converger:
             now = current(self._history.of(name), present.spec if present else None)
             found[name] = (now.number if now else None, former.number)
         return found
+
+
+def _ends(wish: Wish) -> bool:
+    """Whether what servers had is to go."""
+    return wish.prune or wish.state == "absent"
 
 
 def _secret_texts(secrets: t.Mapping[str, t.Any]) -> dict[str, dict[str, str]]:

@@ -45,6 +45,11 @@ TAIL_SECONDS = 30
 JOINS = "container:"
 
 
+def rehearsal_of(fleet: str) -> str:
+    """What the containers of a fleet's rehearsals have as their fleet: no name of a fleet has blanks."""
+    return f"rehearsal of {fleet}"
+
+
 class Engine:
     """The Docker Engine of this host, found as the docker command finds it: DOCKER_HOST, else the local socket.
 
@@ -101,7 +106,8 @@ class Engine:
         with translated("list the containers of all fleets"):
             listed = self._api.containers(all=True, filters={"label": LABEL_FLEET})
         labels = [container.get("Labels") or {} for container in listed]
-        return {one[LABEL_SERVER] for one in labels if one.get(LABEL_FLEET) != fleet and LABEL_SERVER in one}
+        own = (fleet, rehearsal_of(fleet))
+        return {one[LABEL_SERVER] for one in labels if one.get(LABEL_FLEET) not in own and LABEL_SERVER in one}
 
     def mounted(self) -> set[str]:
         """The paths of this host that containers of any fleet mount."""

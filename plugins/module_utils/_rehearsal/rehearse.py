@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 import time
 import typing as t
 
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container import leaving, preflight
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container import leaving, preflight, rehearsed
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.address import endpoint_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.arguments import options
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.decide import Action
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.devices import device_problems
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.ending import end
-from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine
+from ansible_collections.gpufleet.vllm.plugins.module_utils._container.engine import Engine, rehearsal_of
 from ansible_collections.gpufleet.vllm.plugins.module_utils._container.observed import (
     ContainerState,
     observed_container,
@@ -45,7 +44,6 @@ from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.stages impo
 from ansible_collections.gpufleet.vllm.plugins.module_utils._startup.watch import Failure, Watch
 
 SUFFIX = ".rehearsal"
-FOLDER = "rehearsal"
 # Seconds from SIGTERM to SIGKILL at the end: it serves nobody.
 END_SECONDS = 10
 # Seconds without progress at most. The plan gives an engine that is to fetch its model a day; here it fetches nothing.
@@ -83,9 +81,8 @@ class Rehearsal:
     def __init__(self, wish: Wish, store: Store) -> None:
         """store: the fleet's on this host."""
         self._wish, self._store = wish, store
-        self._own = Store(os.path.join(store.folder, FOLDER))
-        # No fleet can be named so, for no name of a fleet has blanks.
-        self._fleet = f"rehearsal of {wish.fleet}"
+        self._own = Store(os.path.join(store.folder, rehearsed.FOLDER))
+        self._fleet = rehearsal_of(wish.fleet)
         self._engine = Engine()
 
     def run(self, check_mode: bool) -> dict[str, t.Any]:
@@ -98,7 +95,7 @@ class Rehearsal:
             result: dict[str, t.Any] = {"changed": False, "planned": planned, "rehearsals": []}
             return {**result, "failures": [], "notes": [], "msg": f"To be rehearsed: {names}."}
         with self._store.locked(f"rehearsal of the fleet {self._wish.fleet}"):
-            left = self._clear()
+            left = rehearsed.clear(self._engine, self._wish.fleet, self._store.folder)
             if left is not None:
                 # Nor is it to be taken for what this one has written: a new host has no compiled kernels.
                 raise _refused([left])
@@ -107,7 +104,7 @@ class Rehearsal:
                 specs = self._specs(chosen, check_mode=False)
                 outcomes = [self._one(server, spec) for server, spec in zip(chosen, specs)]
             finally:
-                left = self._clear()
+                left = rehearsed.clear(self._engine, self._wish.fleet, self._store.folder)
         result = {
             "changed": False,
             "planned": planned,
@@ -368,26 +365,6 @@ class Rehearsal:
             "engine": redactor.data(options(spec.argv)),
             "gpu_processes": others(leaving.gpus(spec), state.id if state else "") if spec.gpus else [],
         }
-
-    # ---- afterwards, and what a rehearsal that was killed has left
-
-    def _clear(self) -> str | None:
-        """Remove all of it; what could not be removed, in a sentence."""
-        for inspect in self._engine.fleet_containers(self._fleet):
-            self._engine.remove(inspect["Id"])
-        return leftover(self._own.folder)
-
-
-def leftover(folder: str) -> str | None:
-    """Remove a folder; a sentence when that was not possible."""
-    # Who may use the Docker Engine without being root cannot remove what the container's root has written.
-    shutil.rmtree(folder, ignore_errors=True)
-    if not os.path.lexists(folder):
-        return None
-    return (
-        f"{folder}: what a rehearsal has left there, some of it as root, could not be removed, and the next one is "
-        "refused while it is there. Remove it as root, and rehearse as root (become: true)."
-    )
 
 
 def _words(one: t.Mapping[str, t.Any]) -> list[str]:

@@ -275,8 +275,9 @@ Rehearsal(Wish([server], {}, [], 0, fleet), Store(state_dir)).run(False)
 
 
 @pytest.mark.usefixtures("nothing_left")
-def test_a_rehearsal_that_was_killed(host) -> None:
-    """Its engine ends with it, and the next one removes what is left."""
+@pytest.mark.parametrize("by", ["the next one", "the fleet's end"])
+def test_a_rehearsal_that_was_killed(host, by: str) -> None:
+    """Its engine ends with it, and the next one removes what is left, or the teardown of the fleet."""
     stuck = host.server("a", env={"STAND_IN_STALL_AT": "weights"}, stall_seconds=600)
     arguments = json.dumps([stuck, host.fleet, str(host.state_dir)])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -289,8 +290,19 @@ def test_a_rehearsal_that_was_killed(host) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
     wait_for(lambda: running(host) == [])
-    assert len(left(host)) == 2
-    assert rehearse(host, host.server("a"))["rehearsals"][0]["verdict"] == "clean"
+    assert len(left(host)) == 2 and (host.state_dir / "rehearsal").exists()
+    if by == "the next one":
+        assert rehearse(host, host.server("a"))["rehearsals"][0]["verdict"] == "clean"
+        return
+    # What is kept of a server whose container is gone is the fleet's own though its rehearsal is there.
+    host.run(host.server("a"))
+    host.docker.containers.get(stuck["name"]).remove(force=True)
+    assert Store(str(host.state_dir)).servers() == [stuck["name"]]
+    assert host.run(state="absent", prune=True, check=True)["changed"] and len(left(host)) == 2
+    assert host.run(state="absent", prune=True)["changed"] is True
+    assert Store(str(host.state_dir)).servers() == []
+    assert left(host) == [] and not (host.state_dir / "rehearsal").exists()
+    assert host.run(state="absent", prune=True)["changed"] is False
 
 
 def running(host) -> list[str]:
