@@ -63,8 +63,16 @@ def test_a_bundle_goes_from_host_to_host_around_a_broken_one(
     }
     foreseen = fleet.play("distribute", "--check", **given)
     assert foreseen.rc == 0 and not (tmp_path / "h3").exists(), foreseen.output
+    # One has a part of a blob, which is completed, and more of an earlier bundle, which makes no room for this one.
+    part = tmp_path / "h4" / blob.relative_to(tmp_path / "h0")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(blob.read_bytes()[:1])
+    (tmp_path / "h4/bundle/older").write_bytes(bytes(200_000))
     full = fleet.play("distribute", **given, bundle_reserve_bytes=10**18)
     assert full.rc and "bytes free. The bundle has 100002 bytes" in full.output, full.output
+    whole = sum(path.stat().st_size for path in (tmp_path / "h0/bundle").rglob("*") if path.is_file())
+    for rest in (whole, whole - blob.stat().st_size, whole - 1):
+        assert f" {rest} are to be copied" in full.output, full.output
     assert not list((tmp_path / "h3").rglob("*/*.*"))
     played = fleet.play("distribute", **given)
     assert played.rc == 0, played.output
