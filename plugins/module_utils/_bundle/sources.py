@@ -71,9 +71,9 @@ def gather(
         if wanted.get("scope") != "config":
             code.update((repo, snapshot.repo_id) for repo in needed if repo not in code)
     for repo, user in sorted(code.items()):
-        paths: dict[str, Found] = {}
+        own: dict[str, Found] = {}
         try:
-            snapshot, _needed = _snapshot(hub_cache, {"repo_id": repo, "scope": _CODE}, receipts, workers, paths)
+            snapshot, _needed = _snapshot(hub_cache, {"repo_id": repo, "scope": _CODE}, receipts, workers, own)
         except FleetError as error:
             # No fault: the model may be served without this code.
             found.notes.append(
@@ -82,7 +82,7 @@ def gather(
             )
             continue
         found.snapshots.append(snapshot)
-        found.paths.update({sha256: one for sha256, one in paths.items() if sha256 not in found.paths})
+        found.paths.update({sha256: one for sha256, one in own.items() if sha256 not in found.paths})
     merged: dict[tuple[str, str], manifest.Snapshot] = {}
     for one in found.snapshots:
         same = merged.setdefault((one.repo_id, one.commit), one)
