@@ -124,7 +124,7 @@ rehearsals:
       description:
         - V(asked) also when it did not start after that.
         - V(not_started) too when the host refused it or the recorder failed. What it asks for was not seen then, and
-          its RV(failures[].kind) is V(refused).
+          its C(failures[].kind) is V(refused).
       type: str
       returned: always
       sample: asked
