@@ -128,7 +128,7 @@ class Converger:
             if self._wish.state == ROLLED_BACK:
                 refused.details["generations"] = {name: self._listed(name, observed) for name in self._servers}
             raise refused
-        result = {
+        result: dict[str, t.Any] = {
             "changed": any(action.changes for action in actions),
             "pending": any(not action.changes for action in actions),
             "actions": [{"server": a.name, "action": a.kind, "because": list(a.because)} for a in actions if a.changes],
