@@ -45,4 +45,4 @@ echo
 PYTHONPATH="$BUILD/collections:$ROOT/tests" "$BUILD/venv-core-2.21/bin/python" "$ROOT/benchmarks/fan_out.py"
 echo
 PATH="$BUILD/venv-core-2.21/bin:$PATH" "$ROOT/tests/engine/engine.sh" stand-in >/dev/null
-PYTHONPATH="$BUILD/collections:$ROOT/tests/integration/library" "$BUILD/venv-core-2.21/bin/python" "$ROOT/benchmarks/start_watch.py"
+PYTHONPATH="$BUILD/collections:$ROOT/tests/integration/library:$ROOT/tests" "$BUILD/venv-core-2.21/bin/python" "$ROOT/benchmarks/start_watch.py"

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What watching a start costs, and how soon its end is reported, quiet and with a flooded log.
 
-    PYTHONPATH=.build/collections:tests/integration/library python benchmarks/start_watch.py [ROUNDS]
+    PYTHONPATH=.build/collections:tests/integration/library:tests python benchmarks/start_watch.py [ROUNDS]
 
 Stand-in engines on this machine's Docker Engine, through the library that vllm_servers calls. The first 200 of /health
 is seen by a process of its own that asks every 5 ms; the death is the Docker Engine's own time of it; the report is the
